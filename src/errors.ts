@@ -1,0 +1,57 @@
+/**
+ * Every error hypva throws on purpose carries a stable `code` (one of these) and a one-line message that names what was
+ * wrong, where, and what to do about it.
+ */
+export type HypvaErrorCode =
+  /** A value of the wrong type where a 64-bit value belongs (a `number`, a string …). Always a `TypeError`. */
+  | 'HYPVA_U64_TYPE'
+  /** A bigint below 0 or above 2^64 - 1. Always a `RangeError`. */
+  | 'HYPVA_U64_RANGE'
+  /** Text that is not a 64-bit value. */
+  | 'HYPVA_U64_SYNTAX'
+  /** An argument of the wrong type or shape (a buffer, a register number, an option). */
+  | 'HYPVA_ARGUMENT'
+  /** A layout (object or JSON text) with a missing, unknown, malformed or contradictory field; the message names it. */
+  | 'HYPVA_LAYOUT'
+  /** A machine description (object or JSON text) with such a field. */
+  | 'HYPVA_MACHINE'
+  /** A kernel version or generation name that is not known. */
+  | 'HYPVA_KERNEL_VERSION'
+  /** A translation needs a layout field that is absent; `field` names it. */
+  | 'HYPVA_MISSING_FIELD'
+  /** An address lies in no segment of the translation; `reason` says why. */
+  | 'HYPVA_MISS'
+  /** Five words that are no patched instruction sequence, or a layout that cannot be encoded as one. */
+  | 'HYPVA_PATCH'
+  /** A binary stream whose length is not a multiple of 8 bytes. */
+  | 'HYPVA_TRUNCATED'
+
+/** An error of hypva's own; `code` is stable, the message is for people. */
+export class HypvaError extends Error {
+  readonly code: HypvaErrorCode
+  constructor(code: HypvaErrorCode, message: string) {
+    super(message)
+    this.name = 'HypvaError'
+    this.code = code
+  }
+}
+
+/** A `TypeError` with a stable `code`. */
+export class HypvaTypeError extends TypeError {
+  readonly code: HypvaErrorCode
+  constructor(code: HypvaErrorCode, message: string) {
+    super(message)
+    this.name = 'HypvaTypeError'
+    this.code = code
+  }
+}
+
+/** A `RangeError` with a stable `code`. */
+export class HypvaRangeError extends RangeError {
+  readonly code: HypvaErrorCode
+  constructor(code: HypvaErrorCode, message: string) {
+    super(message)
+    this.name = 'HypvaRangeError'
+    this.code = code
+  }
+}

@@ -1,0 +1,178 @@
+import * as v from 'valibot'
+import { HypvaError, type HypvaErrorCode, HypvaRangeError, HypvaTypeError } from '../errors.js'
+import { describe, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
+import { hypVaBitsOf, pageOffsetOf, VA_BITS, vaBitsActualChoices } from './address-space.js'
+import { generationOf, rulesOf } from './generations.js'
+import { linearMemory } from './linear.js'
+import { layoutSchema, machineSchema, U64, type WordForm } from './schema.js'
+import type { HypLayout, Machine, PageSize } from './types.js'
+
+/** A layout out of a value whose 64-bit fields have the given form. Fields that are undefined are dropped. */
+export function layoutOf(value: unknown, form: WordForm): HypLayout {
+  const layout = shaped<HypLayout>(layoutSchema(form), value, 'layout', 'HYPVA_LAYOUT')
+  checkLayoutFields(layout)
+  return layout
+}
+
+/** A machine out of a value whose 64-bit fields have the given form. */
+export function machineOf(value: unknown, form: WordForm): Machine {
+  const machine = shaped<Machine>(machineSchema(form), value, 'machine', 'HYPVA_MACHINE')
+  checkMachineFields(machine)
+  return machine
+}
+
+function shaped<T extends object>(schema: v.GenericSchema, value: unknown, what: string, code: HypvaErrorCode): T {
+  const result = v.safeParse(schema, value, { abortEarly: true })
+  if (!result.success) throw shapeError(result.issues[0], what, code)
+  const { format: _, ...fields } = result.output as Record<string, unknown>
+  return Object.fromEntries(Object.entries(fields).filter(([, field]) => field !== undefined)) as T
+}
+
+function shapeError(issue: v.BaseIssue<unknown>, what: string, code: HypvaErrorCode): Error {
+  const path = pathOf(what, issue.path)
+  if (issue.expected === U64) {
+    const message = `${path}: ${issue.message}`
+    if (typeof issue.input !== 'bigint') return new HypvaTypeError('HYPVA_U64_TYPE', message)
+    return new HypvaRangeError('HYPVA_U64_RANGE', message)
+  }
+  const missing = issue.type === 'strict_object' && issue.path !== undefined && issue.input === undefined
+  if (missing) return new HypvaError(code, `${path}: missing`)
+  if (issue.expected === 'never') return new HypvaError(code, `${path}: unknown field`)
+  const got = issue.type === 'strict_object' ? `expected an object, got ${describe(issue.input)}` : issue.message
+  return new HypvaError(code, `${path}: ${got}`)
+}
+
+/** `layout.dram[1].end` */
+function pathOf(what: string, path: readonly v.IssuePathItem[] | undefined): string {
+  return (path ?? []).reduce((text, { key }) => {
+    if (typeof key === 'number') return `${text}[${key}]`
+    const name = String(key)
+    return /^\w{1,40}$/.test(name) ? `${text}.${name}` : `${text}[${describe(name)}]`
+  }, what)
+}
+
+/** Throws about one field of a layout or a machine. */
+type Fail = (field: string, message: string) => never
+
+const failLayout: Fail = (field, message) => {
+  throw new HypvaError('HYPVA_LAYOUT', `layout.${field}: ${message}`)
+}
+
+const failMachine: Fail = (field, message) => {
+  throw new HypvaError('HYPVA_MACHINE', `machine.${field}: ${message}`)
+}
+
+function checkMachineFields(machine: Machine): void {
+  if (machine.generation === undefined) {
+    if (machine.kernel === undefined) failMachine('kernel', 'missing (a kernel version, or "generation" instead)')
+    generationOf(machine.kernel)
+  }
+  if (machine.dram.length === 0) failMachine('dram', 'expected at least one bank')
+  checkPlaces(machine, failMachine)
+  checkWidths(machine, failMachine)
+}
+
+function checkLayoutFields(layout: HypLayout): void {
+  checkPlaces(layout, failLayout)
+  checkWidths(layout, failLayout)
+  if (layout.mode === 'vhe') checkNoTag(layout)
+  else checkTag(layout)
+  checkDerived(layout)
+}
+
+/** Ranges are not empty, banks ascend, the idmap page is a page. */
+function checkPlaces(fields: Pick<HypLayout, 'dram' | 'image' | 'idmap' | 'pageSize'>, fail: Fail): void {
+  const { dram = [], image, idmap, pageSize = 4096 } = fields
+  dram.forEach((bank, i) => {
+    checkNotEmpty(bank, `dram[${i}]`, fail)
+    const before = dram[i - 1]
+    if (before !== undefined && bank.start < before.end) {
+      const order = `banks must ascend and not overlap, but dram[${i - 1}] ends at ${formatU64(before.end)}`
+      fail(`dram[${i}].start`, `${formatU64(bank.start)}: ${order}`)
+    }
+  })
+  if (image !== undefined) checkNotEmpty(image, 'image', fail)
+  if (idmap !== undefined && idmap % BigInt(pageSize) !== 0n) {
+    fail('idmap', `${formatU64(idmap)} is not aligned to pages of ${pageSize} bytes`)
+  }
+}
+
+function checkNotEmpty({ start, end }: Range, field: string, fail: Fail): void {
+  if (start >= end) {
+    fail(`${field}.end`, `${formatU64(end)} is not above the start, ${formatU64(start)} (ranges are half-open)`)
+  }
+}
+
+function checkWidths(fields: Pick<Machine, 'generation' | 'vaBitsActual'> & Partial<Machine>, fail: Fail): void {
+  const { pageSize, vaBits, vaBitsActual } = fields
+  const generation = fields.generation ?? (fields.kernel === undefined ? undefined : generationOf(fields.kernel))
+  if (vaBits === undefined) return
+  if (pageSize !== undefined && !VA_BITS[pageSize].includes(vaBits)) {
+    fail('vaBits', `pages of ${pageSize} bytes go with ${VA_BITS[pageSize].join(', ')} bits, got ${vaBits}`)
+  }
+  if (vaBitsActual === undefined) return
+  const choices = actualChoices(pageSize, vaBits)
+  if (!choices.includes(vaBitsActual)) {
+    fail('vaBitsActual', `a build with vaBits ${vaBits} runs with ${choices.join(' or ')} bits, got ${vaBitsActual}`)
+  }
+  if (vaBitsActual !== vaBits && generation !== undefined && rulesOf(generation).linearMap === 'top') {
+    fail('vaBitsActual', `before 5.4 a kernel uses all of its ${vaBits} bits, got ${vaBitsActual}`)
+  }
+}
+
+function actualChoices(pageSize: PageSize | undefined, vaBits: number): readonly number[] {
+  return vaBitsActualChoices(pageSize ?? 16384, vaBits)
+}
+
+function checkNoTag(layout: HypLayout): void {
+  for (const field of ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset'] as const) {
+    if (layout[field] !== undefined) failLayout(field, 'mode vhe has none, kern_hyp_va is the identity')
+  }
+}
+
+function checkTag({ tagLsb, tagVal, vaMask, hypVaBits }: HypLayout): void {
+  if (tagLsb === undefined) failLayout('tagLsb', 'missing (only mode vhe has none)')
+  if (tagVal === undefined) failLayout('tagVal', 'missing (only mode vhe has none)')
+  if (tagVal >> BigInt(64 - tagLsb) !== 0n) {
+    failLayout('tagVal', `${formatU64(tagVal)} does not fit into the ${64 - tagLsb} bits above tagLsb ${tagLsb}`)
+  }
+  if (vaMask !== undefined && vaMask !== lowMask(tagLsb)) {
+    failLayout('vaMask', `expected ${formatU64(lowMask(tagLsb))} (2^tagLsb - 1), got ${formatU64(vaMask)}`)
+  }
+  const tag = tagVal << BigInt(tagLsb)
+  if (hypVaBits !== undefined && tag >> BigInt(hypVaBits) !== 0n) {
+    failLayout('tagVal', `${formatU64(tagVal)} above tagLsb ${tagLsb} reaches beyond hypVaBits ${hypVaBits}`)
+  }
+}
+
+/** Fields that others determine: given as well, they must agree. */
+function checkDerived(layout: HypLayout): void {
+  const { generation, vaBits, vaBitsActual, hypVaBits, pageOffset, hypPhysvirtOffset } = layout
+  if (generation !== undefined && vaBits !== undefined && vaBitsActual !== undefined) {
+    const bits = hypVaBitsOf(generation, vaBits, vaBitsActual)
+    const offset = pageOffsetOf(generation, vaBits, vaBitsActual)
+    const from = `(generation ${generation}, vaBits ${vaBits}, vaBitsActual ${vaBitsActual})`
+    if (hypVaBits !== undefined && hypVaBits !== bits) {
+      failLayout('hypVaBits', `expected ${bits} ${from}, got ${hypVaBits}`)
+    }
+    if (pageOffset !== undefined && pageOffset !== offset) {
+      failLayout('pageOffset', `expected ${formatU64(offset)} ${from}, got ${formatU64(pageOffset)}`)
+    }
+  }
+  const derived = physvirtOffset(layout)
+  if (hypPhysvirtOffset !== undefined && derived !== undefined && hypPhysvirtOffset !== derived) {
+    failLayout(
+      'hypPhysvirtOffset',
+      `expected ${formatU64(derived)} (from pageOffset, physOffset, dram, tagLsb and tagVal), got ${formatU64(hypPhysvirtOffset)}`,
+    )
+  }
+}
+
+/** Physical - hyp VA of the first DRAM byte, modulo 2^64, where a layout determines it. */
+export function physvirtOffset(layout: HypLayout): bigint | undefined {
+  const { tagLsb, tagVal, dram } = layout
+  const memory = linearMemory(layout)
+  if (memory === undefined || tagLsb === undefined || tagVal === undefined) return undefined
+  const hyp = (memory.banks[0]!.start & lowMask(tagLsb)) | (tagVal << BigInt(tagLsb))
+  return wrap64(dram![0]!.start - hyp)
+}

@@ -1,0 +1,129 @@
+import { HypvaError } from '../errors.js'
+import { fls64, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
+import { hypVaBitsOf, pageOffsetOf, randomisesTag, type Widths } from './address-space.js'
+import { machineOf } from './check.js'
+import { generationOf, rulesOf } from './generations.js'
+import { linearOfPhys } from './linear.js'
+import { macroOf } from './macro.js'
+import { arrangeMemory } from './memblock.js'
+import { joinTouching, subtract } from './ranges.js'
+import type { Generation, HypLayout, Machine } from './types.js'
+
+/**
+ * The layout that a kernel computes on a machine when it boots, by the algorithm of its generation (KERNEL-FACTS sections 1
+ * and 3). A `generation` beside a `kernel` wins: that is how a vendor's backport is named.
+ *
+ * The AND-only case of 4.17 to 5.5 keeps bit V-1 of the kernel address where the region bit is set; its mask is then
+ * 2^V - 1, which is expressed, and decoded from patched code, as tagLsb = V and tagVal = 0. A layout whose region bit is
+ * lost (tagLsb >= V) is returned, not thrown: `layoutProblems` tells.
+ * @returns every field that the machine determines; mode vhe has no tag
+ * @throws HypvaError `HYPVA_MACHINE` for a bad or contradictory description, and when free tag bits are random but neither
+ *   `random` nor `tagVal` is given; `HYPVA_KERNEL_VERSION` for an unknown version
+ */
+export function computeLayout(machine: Machine): HypLayout {
+  machineOf(machine, 'bigint')
+  const widths = widthsOf(machine)
+  const { generation, pageSize, vaBits, vaBitsActual } = widths
+  const mode = machine.mode ?? 'nvhe'
+  const hypVaBits = hypVaBitsOf(generation, vaBits, vaBitsActual)
+  const pageOffset = pageOffsetOf(generation, vaBits, vaBitsActual)
+  const { dram, physOffset } = arrangeMemory(machine, widths)
+  const common = { pageOffset, physOffset, dram, idmap: machine.idmap }
+  const { image, kimageVoffset, kaslrOffset } = machine
+  const given = {
+    ...(image && { image }),
+    ...(kimageVoffset !== undefined && { kimageVoffset }),
+    ...(kaslrOffset !== undefined && { kaslrOffset }),
+  }
+  const sizes = { generation, mode, pageSize, vaBits, vaBitsActual, hypVaBits }
+  if (mode === 'vhe') {
+    if (machine.tagVal !== undefined) {
+      throw new HypvaError('HYPVA_MACHINE', 'machine.tagVal: mode vhe has no tag, kern_hyp_va is the identity')
+    }
+    return { ...sizes, ...common, ...given }
+  }
+  const start = linearOfPhys(pageOffset, physOffset, dram[0]!.start)
+  const last = linearOfPhys(pageOffset, physOffset, dram.at(-1)!.end - 1n)
+  const { tagLsb, tagVal } = chooseTag(machine, generation, hypVaBits, fls64(start ^ last))
+  const { mask, tag } = macroOf({ tagLsb, tagVal })
+  const hypPhysvirtOffset = wrap64(dram[0]!.start - ((start & mask) | tag))
+  return { ...sizes, tagLsb, tagVal, vaMask: mask, ...common, ...given, hypPhysvirtOffset }
+}
+
+/**
+ * The RAM that a machine has and its layout has not: what arm64_memblock_init() removed because the linear map cannot hold
+ * it. Physical, half-open, ascending.
+ * @param layout of `computeLayout(machine)`
+ */
+export function droppedMemory(machine: Machine, layout: HypLayout): Range[] {
+  return subtract(joinTouching(machine.dram), layout.dram ?? [])
+}
+
+/** The generation and widths of a checked machine, defaults filled in. */
+function widthsOf(machine: Machine): Widths {
+  const { pageSize, vaBits, vaBitsActual = vaBits } = machine
+  return { generation: machine.generation ?? generationOf(machine.kernel!), pageSize, vaBits, vaBitsActual }
+}
+
+interface Tag {
+  readonly tagLsb: number
+  readonly tagVal: bigint
+}
+
+/** @param dramBits bits in which the linear addresses of DRAM differ: the kernel's kva_msb, later tag_lsb */
+function chooseTag(machine: Machine, generation: Generation, hypVaBits: number, dramBits: number): Tag {
+  const msb = 1n << BigInt(hypVaBits - 1)
+  const region = ~machine.idmap & msb
+  switch (rulesOf(generation).formula) {
+    case 'mask':
+      return fixedTag(machine, hypVaBits, 0n, generation)
+    case 'high-or-low':
+      return fixedTag(machine, machine.idmap >= msb ? hypVaBits - 1 : hypVaBits, 0n, generation)
+    case 'tag-or-mask':
+      if (dramBits === hypVaBits - 1) {
+        return fixedTag(machine, region === 0n ? hypVaBits - 1 : hypVaBits, 0n, generation)
+      }
+  }
+  const fixed = region >> BigInt(dramBits)
+  const freeBits = dramBits < hypVaBits - 1 ? lowMask(hypVaBits - 1 - dramBits) : 0n
+  if (freeBits === 0n || !randomisesTag(generation, machine.randomizeBase ?? true)) {
+    return fixedTag(machine, dramBits, fixed, generation)
+  }
+  return randomTag(machine, dramBits, fixed, freeBits)
+}
+
+/** A tag that leaves nothing to chance; a `random` word is then never drawn. */
+function fixedTag({ tagVal }: Machine, tagLsb: number, expected: bigint, generation: Generation): Tag {
+  if (tagVal !== undefined && tagVal !== expected) {
+    throw new HypvaError(
+      'HYPVA_MACHINE',
+      `machine.tagVal: expected ${formatU64(expected)} with tag_lsb ${tagLsb} (generation ${generation} draws no random bits here), got ${formatU64(tagVal)}`,
+    )
+  }
+  return { tagLsb, tagVal: expected }
+}
+
+/** A tag whose bits in `freeBits` (of tag_val) are random and whose others are those of `fixed`. */
+function randomTag({ random, tagVal }: Machine, tagLsb: number, fixed: bigint, freeBits: bigint): Tag {
+  const drawn = random === undefined ? undefined : fixed | ((random >> BigInt(tagLsb)) & freeBits)
+  if (tagVal === undefined) {
+    if (drawn !== undefined) return { tagLsb, tagVal: drawn }
+    throw new HypvaError(
+      'HYPVA_MACHINE',
+      `machine: bits ${formatU64(freeBits)} of the tag are random at each boot, so "tagVal" (what a boot was seen to have: in patched code, the variable tag_val, or a pair of addresses) or "random" (the word it drew) is needed`,
+    )
+  }
+  if ((tagVal & ~freeBits) !== fixed) {
+    throw new HypvaError(
+      'HYPVA_MACHINE',
+      `machine.tagVal: ${formatU64(tagVal)} is impossible with tag_lsb ${tagLsb}: outside the random bits ${formatU64(freeBits)} it must be ${formatU64(fixed)} (the half of the hyp VA space that idmap is not in)`,
+    )
+  }
+  if (drawn !== undefined && drawn !== tagVal) {
+    throw new HypvaError(
+      'HYPVA_MACHINE',
+      `machine.tagVal: ${formatU64(tagVal)} contradicts machine.random, which gives ${formatU64(drawn)}`,
+    )
+  }
+  return { tagLsb, tagVal }
+}

@@ -1,0 +1,195 @@
+import { HypvaError } from '../errors.js'
+import { describe } from '../u64.js'
+import type { Generation } from './types.js'
+
+/** What one generation of kernels does, as data: KERNEL-FACTS sections 1 and 3, one row a generation. */
+export interface GenerationRules {
+  readonly generation: Generation
+  /**
+   * How mask and tag are chosen. `mask`: all of the kernel's VA bits, no tag. `high-or-low`: one of two masks, no tag.
+   * `tag-or-mask`: mask and tag, but a mask alone when DRAM leaves no bit between it and the region bit. `tag`: always both.
+   */
+  readonly formula: 'mask' | 'high-or-low' | 'tag-or-mask' | 'tag'
+  /** V, the hyp VA bits: the build-time VA_BITS, vabits_actual, or vabits_actual but at least 48. */
+  readonly width: 'build' | 'actual' | 'actual-or-48'
+  /** Whether free tag bits are random: depending on nothing, or on CONFIG_RANDOMIZE_BASE. */
+  readonly random: 'never' | 'always' | 'randomize-base'
+  /** Which half of the kernel's addresses is the linear map. */
+  readonly linearMap: 'top' | 'bottom'
+  /** What PAGE_END is computed from; `none` while the linear map reaches the end of the address space. */
+  readonly pageEnd: 'none' | 'vabits-actual' | 'va-bits-min'
+  /** A 52-bit build on smaller hardware lowers memstart_addr (since 5.11) instead of moving the linear map. */
+  readonly biasedPhysOffset: boolean
+  /** 52 bits in use and a host below EL2: the linear region is capped at 2^51 bytes (88053ec8cb1b). */
+  readonly cap51: boolean
+  /** KIMAGE_VADDR - PAGE_END in bytes, where the generation alone tells it: modules live below the image. */
+  readonly kimageGap?: bigint
+}
+
+const MIB = 1n << 20n
+
+const RULES: readonly GenerationRules[] = [
+  {
+    generation: '3.11',
+    formula: 'mask',
+    width: 'build',
+    random: 'never',
+    linearMap: 'top',
+    pageEnd: 'none',
+    biasedPhysOffset: false,
+    cap51: false,
+  },
+  {
+    generation: '4.8',
+    formula: 'high-or-low',
+    width: 'build',
+    random: 'never',
+    linearMap: 'top',
+    pageEnd: 'none',
+    biasedPhysOffset: false,
+    cap51: false,
+  },
+  {
+    generation: '4.17',
+    formula: 'tag-or-mask',
+    width: 'build',
+    random: 'always',
+    linearMap: 'top',
+    pageEnd: 'none',
+    biasedPhysOffset: false,
+    cap51: false,
+  },
+  {
+    generation: '5.4',
+    formula: 'tag-or-mask',
+    width: 'actual',
+    random: 'always',
+    linearMap: 'bottom',
+    pageEnd: 'vabits-actual',
+    biasedPhysOffset: false,
+    cap51: false,
+  },
+  {
+    generation: '5.6',
+    formula: 'tag',
+    width: 'actual',
+    random: 'always',
+    linearMap: 'bottom',
+    pageEnd: 'vabits-actual',
+    biasedPhysOffset: false,
+    cap51: false,
+  },
+  {
+    generation: '5.9',
+    formula: 'tag',
+    width: 'actual',
+    random: 'randomize-base',
+    linearMap: 'bottom',
+    pageEnd: 'vabits-actual',
+    biasedPhysOffset: false,
+    cap51: false,
+  },
+  {
+    generation: '5.11',
+    formula: 'tag',
+    width: 'actual',
+    random: 'randomize-base',
+    linearMap: 'bottom',
+    pageEnd: 'va-bits-min',
+    biasedPhysOffset: true,
+    cap51: false,
+    kimageGap: 256n * MIB,
+  },
+  {
+    generation: '5.12',
+    formula: 'tag',
+    width: 'actual',
+    random: 'randomize-base',
+    linearMap: 'bottom',
+    pageEnd: 'va-bits-min',
+    biasedPhysOffset: true,
+    cap51: false,
+    kimageGap: 256n * MIB,
+  },
+  {
+    // 5.15 to 6.19 had gaps of 256 MiB, 128 MiB and 2 GiB: the generation does not tell which.
+    generation: '5.15',
+    formula: 'tag',
+    width: 'actual',
+    random: 'randomize-base',
+    linearMap: 'bottom',
+    pageEnd: 'va-bits-min',
+    biasedPhysOffset: true,
+    cap51: true,
+  },
+  {
+    generation: '7.0',
+    formula: 'tag',
+    width: 'actual-or-48',
+    random: 'randomize-base',
+    linearMap: 'bottom',
+    pageEnd: 'va-bits-min',
+    biasedPhysOffset: true,
+    cap51: true,
+    kimageGap: 2048n * MIB,
+  },
+]
+
+/** Every generation, oldest first. */
+export const GENERATIONS: readonly Generation[] = RULES.map((rules) => rules.generation)
+
+/** The rules of `generation`. */
+export function rulesOf(generation: Generation): GenerationRules {
+  return RULES.find((rules) => rules.generation === generation)!
+}
+
+/** Whether `generation` is `first` or a later one. */
+export function isSince(generation: Generation, first: Generation): boolean {
+  return GENERATIONS.indexOf(generation) >= GENERATIONS.indexOf(first)
+}
+
+/**
+ * A generation by its name.
+ * @throws HypvaError `HYPVA_KERNEL_VERSION` naming the generations there are
+ */
+export function parseGeneration(name: string): Generation {
+  const generation = GENERATIONS.find((known) => known === name)
+  if (generation !== undefined) return generation
+  throw new HypvaError(
+    'HYPVA_KERNEL_VERSION',
+    `generation: expected one of ${GENERATIONS.join(', ')} (the first mainline version of each), got ${describe(name)}`,
+  )
+}
+
+/**
+ * The generation of a mainline kernel version. The rest of a release string ("-56-arm64", "+deb13", "-rc3") is accepted and
+ * says nothing; a vendor that backports the layout must be named by generation instead, and RHEL's 4.18, which is known to
+ * (KERNEL-FACTS section 1), is refused.
+ * @param kernelVersion "6.12", "6.1.0-56-arm64", "v5.10", "7.3.4+deb13"
+ * @throws HypvaError `HYPVA_KERNEL_VERSION`
+ */
+export function generationOf(kernelVersion: string): Generation {
+  const match = /^v?(\d{1,4})\.(\d{1,4})(?:\.\d+)*(?:[-+~_][\w.+~-]*|\.el\d[\w.+~-]*)?$/.exec(kernelVersion)
+  if (match === null) {
+    throw new HypvaError(
+      'HYPVA_KERNEL_VERSION',
+      `kernel: expected a version like 6.12 or 6.1.0-56-arm64, got ${describe(kernelVersion)}`,
+    )
+  }
+  const version = Number(match[1]) * 10_000 + Number(match[2])
+  if (version === 40_018 && /[.]el8/.test(kernelVersion)) {
+    throw new HypvaError(
+      'HYPVA_KERNEL_VERSION',
+      `kernel: ${describe(kernelVersion)} is RHEL's, whose 4.18 carries the layout of a later mainline kernel; give the generation (5.6) instead`,
+    )
+  }
+  const generation = GENERATIONS.findLast((name) => {
+    const [major, minor] = name.split('.')
+    return version >= Number(major) * 10_000 + Number(minor)
+  })
+  if (generation !== undefined) return generation
+  throw new HypvaError(
+    'HYPVA_KERNEL_VERSION',
+    `kernel: ${describe(kernelVersion)} is older than 3.11, the first with KVM on arm64`,
+  )
+}

@@ -1,0 +1,45 @@
+import { HypvaError } from '../errors.js'
+import { assertU64, lowMask, U64_MAX } from '../u64.js'
+import type { HypLayout } from './types.js'
+
+/** kern_hyp_va(x) = (x AND mask) OR tag; the two share no bit. */
+export interface Macro {
+  readonly mask: bigint
+  readonly tag: bigint
+}
+
+/**
+ * Mask and tag in place of a layout: M = 2^tagLsb - 1, T = tagVal * 2^tagLsb. With mode vhe the host runs at EL2 and the
+ * macro is the identity: mask 2^64 - 1, tag 0.
+ * @throws HypvaError `HYPVA_LAYOUT` when tagLsb or tagVal is absent or out of its range
+ */
+export function macroOf(layout: HypLayout): Macro {
+  if (layout.mode === 'vhe') return { mask: U64_MAX, tag: 0n }
+  const { tagLsb, tagVal } = layout
+  if (tagLsb === undefined || tagVal === undefined) {
+    throw new HypvaError('HYPVA_LAYOUT', `layout.${tagLsb === undefined ? 'tagLsb' : 'tagVal'}: missing`)
+  }
+  if (!Number.isInteger(tagLsb) || tagLsb < 1 || tagLsb > 63) {
+    throw new HypvaError('HYPVA_LAYOUT', `layout.tagLsb: expected an integer from 1 to 63, got ${tagLsb}`)
+  }
+  assertU64(tagVal, 'layout.tagVal')
+  const tag = tagVal << BigInt(tagLsb)
+  if (tag > U64_MAX) {
+    throw new HypvaError(
+      'HYPVA_LAYOUT',
+      `layout.tagVal: 0x${tagVal.toString(16)} above tagLsb ${tagLsb} needs more than 64 bits`,
+    )
+  }
+  return { mask: lowMask(tagLsb), tag }
+}
+
+/**
+ * The kernel's macro: takes any 64-bit address and gives one, so a user, vmalloc, image or tagged address silently becomes
+ * the hyp VA of some linear page. Idempotent.
+ * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint; HypvaError `HYPVA_LAYOUT` as `macroOf` does
+ */
+export function kernHypVa(layout: HypLayout, address: bigint): bigint {
+  assertU64(address, 'address')
+  const { mask, tag } = macroOf(layout)
+  return (address & mask) | tag
+}

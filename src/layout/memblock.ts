@@ -1,0 +1,76 @@
+import { HypvaError } from '../errors.js'
+import { formatU64, type Range, wrap64 } from '../u64.js'
+import { linearSizeOf, memstartAlignOf, physOffsetBiasOf, type Widths } from './address-space.js'
+import { rulesOf } from './generations.js'
+import { clip, joinTouching } from './ranges.js'
+import type { Machine } from './types.js'
+
+/** What arm64_memblock_init() leaves: the DRAM that stays, and PHYS_OFFSET (modulo 2^64). */
+export interface Memory {
+  readonly dram: readonly Range[]
+  readonly physOffset: bigint
+}
+
+/**
+ * Fits a machine's DRAM into the linear map as arm64_memblock_init() does. memstart_addr is the first DRAM address rounded
+ * down; what lies above the linear map's size is removed, but never the kernel image, and when the image is that high
+ * memstart_addr moves up and what lies below is removed instead. A given `physOffset` is where the linear map begins, and
+ * the memory that it covers stays.
+ *
+ * Where the machine does not tell the image's physical end, the end of the idmap page stands in: it lies inside the image.
+ * @throws HypvaError `HYPVA_MACHINE` when no DRAM, or not the kernel's own, is left
+ */
+export function arrangeMemory(machine: Machine, widths: Widths): Memory {
+  const bias = physOffsetBiasOf(widths)
+  const size = linearCapacity(machine, widths)
+  const banks = joinTouching(machine.dram)
+  const memory =
+    machine.physOffset === undefined
+      ? byRule(machine, banks, size, bias)
+      : around(BigInt.asIntN(64, machine.physOffset + bias), banks, size, machine.physOffset)
+  const holdsIdmap = (range: Range) => range.start <= machine.idmap && machine.idmap < range.end
+  if (memory.dram.length === 0 || (banks.some(holdsIdmap) && !memory.dram.some(holdsIdmap))) {
+    throw new HypvaError('HYPVA_MACHINE', lost(memory, size, bias))
+  }
+  return memory
+}
+
+/** Bytes the linear map can hold on this machine, the cap of 2^51 for nVHE hosts with 52 bits included. */
+export function linearCapacity(machine: Machine, widths: Widths): bigint {
+  const size = linearSizeOf(widths)
+  const capped = rulesOf(widths.generation).cap51 && widths.vaBitsActual === 52 && machine.mode !== 'vhe'
+  return capped && size > 1n << 51n ? 1n << 51n : size
+}
+
+function byRule(machine: Machine, banks: readonly Range[], size: bigint, bias: bigint): Memory {
+  const align = memstartAlignOf(machine.pageSize)
+  const start = banks[0]!.start
+  const memstart = start - (start % align)
+  const imageEnd = physicalImageEnd(machine)
+  const end = memstart + size
+  let dram = clip(banks, 0n, end)
+  if (imageEnd > end) dram = clip(banks, 0n, imageEnd)
+  const dramEnd = dram.at(-1)?.end ?? 0n
+  if (dramEnd <= end) return { dram, physOffset: wrap64(memstart - bias) }
+  const lowest = dramEnd - size
+  const moved = ((lowest + align - 1n) / align) * align
+  return { dram: clip(dram, moved, dramEnd), physOffset: wrap64(moved - bias) }
+}
+
+function around(memstart: bigint, banks: readonly Range[], size: bigint, physOffset: bigint): Memory {
+  return { dram: clip(banks, memstart, memstart + size), physOffset }
+}
+
+function physicalImageEnd({ image, kimageVoffset, idmap, pageSize }: Machine): bigint {
+  if (image === undefined || kimageVoffset === undefined) return idmap + BigInt(pageSize)
+  return wrap64(image.end - kimageVoffset)
+}
+
+function lost({ dram, physOffset }: Memory, size: bigint, bias: bigint): string {
+  const what = dram.length === 0 ? 'no DRAM' : 'not the DRAM that holds idmap'
+  const hint =
+    bias === 0n
+      ? ''
+      : ` (a 52-bit build on smaller hardware lowers physOffset by ${formatU64(bias)}: memory at 0 would have ${formatU64(wrap64(-bias))})`
+  return `machine.physOffset: a linear map of ${formatU64(size)} bytes at ${formatU64(physOffset)} covers ${what}${hint}`
+}

@@ -22,6 +22,8 @@ export function machineOf(value: unknown, form: WordForm): Machine {
 }
 
 function shaped<T extends object>(schema: v.GenericSchema, value: unknown, what: string, code: HypvaErrorCode): T {
+  // Valibot takes an array for an object without fields.
+  if (Array.isArray(value)) throw new HypvaError(code, `${what}: expected an object, got ${describe(value)}`)
   const result = v.safeParse(schema, value, { abortEarly: true })
   if (!result.success) throw shapeError(result.issues[0], what, code)
   const { format: _, ...fields } = result.output as Record<string, unknown>
@@ -75,9 +77,13 @@ function checkMachineFields(machine: Machine): void {
 function checkLayoutFields(layout: HypLayout): void {
   checkPlaces(layout, failLayout)
   checkWidths(layout, failLayout)
-  if (layout.mode === 'vhe') checkNoTag(layout)
-  else checkTag(layout)
-  checkDerived(layout)
+  checkDerivedWidths(layout)
+  if (layout.mode === 'vhe') {
+    checkNoTag(layout)
+  } else {
+    checkTag(layout)
+    checkPhysvirtOffset(layout)
+  }
 }
 
 /** Ranges are not empty, banks ascend, the idmap page is a page. */
@@ -145,31 +151,30 @@ function checkTag({ tagLsb, tagVal, vaMask, hypVaBits }: HypLayout): void {
   }
 }
 
-/** Fields that others determine: given as well, they must agree. */
-function checkDerived(layout: HypLayout): void {
-  const { generation, vaBits, vaBitsActual, hypVaBits, pageOffset, hypPhysvirtOffset } = layout
-  if (generation !== undefined && vaBits !== undefined && vaBitsActual !== undefined) {
-    const bits = hypVaBitsOf(generation, vaBits, vaBitsActual)
-    const offset = pageOffsetOf(generation, vaBits, vaBitsActual)
-    const from = `(generation ${generation}, vaBits ${vaBits}, vaBitsActual ${vaBitsActual})`
-    if (hypVaBits !== undefined && hypVaBits !== bits) {
-      failLayout('hypVaBits', `expected ${bits} ${from}, got ${hypVaBits}`)
-    }
-    if (pageOffset !== undefined && pageOffset !== offset) {
-      failLayout('pageOffset', `expected ${formatU64(offset)} ${from}, got ${formatU64(pageOffset)}`)
-    }
+/** hypVaBits and pageOffset follow from generation and widths: given as well, they must agree. */
+function checkDerivedWidths({ generation, vaBits, vaBitsActual, hypVaBits, pageOffset }: HypLayout): void {
+  if (generation === undefined || vaBits === undefined || vaBitsActual === undefined) return
+  const from = `(generation ${generation}, vaBits ${vaBits}, vaBitsActual ${vaBitsActual})`
+  const bits = hypVaBitsOf(generation, vaBits, vaBitsActual)
+  if (hypVaBits !== undefined && hypVaBits !== bits) {
+    failLayout('hypVaBits', `expected ${bits} ${from}, got ${hypVaBits}`)
   }
-  const derived = physvirtOffset(layout)
-  if (hypPhysvirtOffset !== undefined && derived !== undefined && hypPhysvirtOffset !== derived) {
-    failLayout(
-      'hypPhysvirtOffset',
-      `expected ${formatU64(derived)} (from pageOffset, physOffset, dram, tagLsb and tagVal), got ${formatU64(hypPhysvirtOffset)}`,
-    )
+  const offset = pageOffsetOf(generation, vaBits, vaBitsActual)
+  if (pageOffset !== undefined && pageOffset !== offset) {
+    failLayout('pageOffset', `expected ${formatU64(offset)} ${from}, got ${formatU64(pageOffset)}`)
   }
 }
 
+function checkPhysvirtOffset(layout: HypLayout): void {
+  const { hypPhysvirtOffset } = layout
+  const derived = physvirtOffset(layout)
+  if (hypPhysvirtOffset === undefined || derived === undefined || hypPhysvirtOffset === derived) return
+  const from = '(from pageOffset, physOffset, dram, tagLsb and tagVal)'
+  failLayout('hypPhysvirtOffset', `expected ${formatU64(derived)} ${from}, got ${formatU64(hypPhysvirtOffset)}`)
+}
+
 /** Physical - hyp VA of the first DRAM byte, modulo 2^64, where a layout determines it. */
-export function physvirtOffset(layout: HypLayout): bigint | undefined {
+function physvirtOffset(layout: HypLayout): bigint | undefined {
   const { tagLsb, tagVal, dram } = layout
   const memory = linearMemory(layout)
   if (memory === undefined || tagLsb === undefined || tagVal === undefined) return undefined

@@ -15,10 +15,19 @@ export function parseLayout(text: string): HypLayout {
 
 /**
  * A machine description out of JSON text (format hypva-machine/1).
+ * @param overrides fields, in the JSON's own form, that take the place of the text's; the whole is then checked
+ * @param dropped fields of the text to leave out
  * @throws HypvaError `HYPVA_MACHINE` with line and column or the field; `HYPVA_KERNEL_VERSION`
  */
-export function parseMachine(text: string): Machine {
-  return validateMachine(parseJson(text, 'machine', 'HYPVA_MACHINE'))
+export function parseMachine(
+  text: string,
+  overrides: Readonly<Record<string, unknown>> = {},
+  dropped: readonly string[] = [],
+): Machine {
+  const value = parseJson(text, 'machine', 'HYPVA_MACHINE')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return validateMachine(value)
+  const kept = Object.entries(value).filter(([field]) => !dropped.includes(field))
+  return validateMachine({ ...Object.fromEntries(kept), ...overrides })
 }
 
 /**

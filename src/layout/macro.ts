@@ -1,5 +1,6 @@
 import { HypvaError } from '../errors.js'
-import { assertU64, lowMask, U64_MAX } from '../u64.js'
+import { assertU64, lowMask, type Range, U64_MAX } from '../u64.js'
+import { linearMemory } from './linear.js'
 import type { HypLayout } from './types.js'
 
 /** kern_hyp_va(x) = (x AND mask) OR tag; the two share no bit. */
@@ -42,4 +43,16 @@ export function kernHypVa(layout: HypLayout, address: bigint): bigint {
   assertU64(address, 'address')
   const { mask, tag } = macroOf(layout)
   return (address & mask) | tag
+}
+
+/**
+ * What the kernel prints as "HYP VA range" (there with an inclusive end): from kern_hyp_va(PAGE_OFFSET) through
+ * kern_hyp_va(high_memory - 1), half-open here. In a broken layout it may be empty. Undefined in mode vhe and unless
+ * pageOffset, physOffset and dram are known.
+ */
+export function hypVaRange(layout: HypLayout): Range | undefined {
+  const memory = linearMemory(layout)
+  if (memory === undefined || layout.mode === 'vhe') return undefined
+  const { mask, tag } = macroOf(layout)
+  return { start: (layout.pageOffset! & mask) | tag, end: ((memory.last & mask) | tag) + 1n }
 }

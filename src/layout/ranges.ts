@@ -21,14 +21,14 @@ export function clip(ranges: readonly Range[], start: bigint, end: bigint): Rang
     .filter((range) => range.start < range.end)
 }
 
-/** The parts of `ranges` in none of `removed`; both ascending and without overlaps. */
+/** The parts of `ranges` in none of `removed`; each ascending by start. */
 export function subtract(ranges: readonly Range[], removed: readonly Range[]): Range[] {
   return ranges.flatMap((range) => {
     const rest: Range[] = []
     let start = range.start
     for (const hole of clip(removed, range.start, range.end)) {
       if (start < hole.start) rest.push({ start, end: hole.start })
-      start = hole.end
+      if (hole.end > start) start = hole.end
     }
     if (start < range.end) rest.push({ start, end: range.end })
     return rest

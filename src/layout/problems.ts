@@ -1,0 +1,71 @@
+import { formatU64, lowMask } from '../u64.js'
+import { rulesOf } from './generations.js'
+import { linearMemory } from './linear.js'
+import { hypVaRange, macroOf } from './macro.js'
+import type { HypLayout } from './types.js'
+
+export type LayoutProblemKind = 'region-bit-lost' | 'tag-overflow' | 'idmap-in-hyp-range' | 'dram-aliases'
+
+/** Something wrong with a layout that a kernel can nevertheless compute. */
+export interface LayoutProblem {
+  readonly kind: LayoutProblemKind
+  /** One line, with the numbers. */
+  readonly message: string
+}
+
+/** Bits of tag that the two ADD instructions of the patched code carry. */
+const PATCHED_TAG_BITS = 24
+
+/**
+ * What is wrong with a layout, as far as its fields tell; empty for a sound one and for mode vhe.
+ * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
+ */
+export function layoutProblems(layout: HypLayout): LayoutProblem[] {
+  if (layout.mode === 'vhe') return []
+  macroOf(layout)
+  return [regionBitLost, tagOverflow, idmapInHypRange, dramAliases].flatMap((check) => check(layout) ?? [])
+}
+
+/** L >= V: no room for the bit that keeps linear memory out of the half with the idmap (KERNEL-FACTS section 5). */
+function regionBitLost({ generation, hypVaBits, tagLsb }: HypLayout): LayoutProblem | undefined {
+  if (hypVaBits === undefined || tagLsb! < hypVaBits) return undefined
+  // Before 5.6 a mask of V bits is no accident: it is how a layout without a tag is meant.
+  if (generation !== undefined && rulesOf(generation).formula !== 'tag') return undefined
+  const message = `tag_lsb ${tagLsb} leaves no room for the region bit (bit ${hypVaBits - 1}): linear memory is not kept out of the half of the hyp VA space that holds the idmap`
+  return { kind: 'region-bit-lost', message }
+}
+
+/** Patched code carries 24 bits of tag; the kernel's own early computation (__early_kern_hyp_va) all of them. */
+function tagOverflow({ tagLsb, tagVal }: HypLayout): LayoutProblem | undefined {
+  if (tagVal! >> BigInt(PATCHED_TAG_BITS) === 0n) return undefined
+  const shift = BigInt(tagLsb!)
+  const whole = tagVal! << shift
+  const patched = (tagVal! & lowMask(PATCHED_TAG_BITS)) << shift
+  const message = `tag_val ${formatU64(tagVal!)} has more than ${PATCHED_TAG_BITS} bits: patched code uses tag ${formatU64(patched)}, the kernel's early computation ${formatU64(whole)}`
+  return { kind: 'tag-overflow', message }
+}
+
+/**
+ * KVM's start-up check (KERNEL-FACTS section 4), which ends in -EINVAL. Its last condition compares the page's physical
+ * address with the symbol's virtual one, so it hardly ever excuses anything.
+ */
+function idmapInHypRange(layout: HypLayout): LayoutProblem | undefined {
+  const { idmap, kimageVoffset } = layout
+  const range = hypVaRange(layout)
+  if (idmap === undefined || range === undefined || kimageVoffset === 0n) return undefined
+  const last = range.end - 1n
+  if (idmap < range.start || idmap >= last) return undefined
+  const message = `idmap page ${formatU64(idmap)} lies in the hyp VA range ${formatU64(range.start)}:${formatU64(last)}: KVM refuses to start ("IDMAP intersecting with HYP VA, unable to continue")`
+  return { kind: 'idmap-in-hyp-range', message }
+}
+
+/** Linear addresses of DRAM that differ only above the mask share a hyp VA, and the way back is ambiguous. */
+function dramAliases(layout: HypLayout): LayoutProblem | undefined {
+  const memory = linearMemory(layout)
+  if (memory === undefined) return undefined
+  const { mask } = macroOf(layout)
+  const first = memory.banks[0]!.start
+  if (((first ^ memory.last) & ~mask) === 0n) return undefined
+  const message = `linear addresses of DRAM, ${formatU64(first)} to ${formatU64(memory.last)}, differ above va_mask ${formatU64(mask)}: kern_hyp_va does not tell all of them apart`
+  return { kind: 'dram-aliases', message }
+}

@@ -1,0 +1,252 @@
+import { assertU64, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
+import { linearStartOf, pageEndOf, type Widths } from './address-space.js'
+import { rulesOf } from './generations.js'
+import { linearMemory } from './linear.js'
+import { macroOf } from './macro.js'
+import { subtract } from './ranges.js'
+import type { HypLayout } from './types.js'
+
+export type RegionKind =
+  /** Bit 55 is clear: TTBR0's half. */
+  | 'user'
+  /** Bits 63:56 hold a tag (TBI, MTE, KASAN): sign-extending from bit 55 changes the address. */
+  | 'tagged'
+  | 'non-canonical'
+  /** The linear map, in DRAM; and outside of it. */
+  | 'linear'
+  | 'linear-hole'
+  | 'image'
+  | 'modules'
+  /** Any other kernel address: vmalloc, vmemmap, fixmap, or what the layout does not tell. */
+  | 'kernel-other'
+  /** EL2's mapping of linear addresses, in DRAM; and outside of it. */
+  | 'hyp-linear'
+  | 'hyp-linear-hole'
+  /** The page that EL2 maps at its physical address. */
+  | 'idmap'
+  /** EL2's own mappings: stacks, devices, hardening vectors. */
+  | 'private'
+  /** pKVM's page metadata. */
+  | 'hyp-vmemmap'
+  /** Within the hyp VA bits, but not with the tag of linear memory nor in a known range. */
+  | 'tag-mismatch'
+  /** Bits above the hyp VA bits are set. */
+  | 'out-of-range'
+
+export interface Region {
+  readonly kind: RegionKind
+  /** Where it lies, when the layout tells; half-open. */
+  readonly range?: Range
+  /** One line for people. */
+  readonly text: string
+}
+
+/** A region whose place is known. */
+export interface LocatedRegion extends Region {
+  readonly range: Range
+}
+
+/** No arm64 kernel uses more bits of virtual address. */
+const MAX_VA_BITS = 52
+
+/**
+ * What is known of the kernel's address space, in address order and without overlaps. A layout that says little gives a
+ * short list; `kernel-other` is not listed.
+ */
+export function kernelRegions(layout: HypLayout): LocatedRegion[] {
+  const regions: LocatedRegion[] = []
+  const { image } = layout
+  const width = layout.vaBitsActual ?? layout.vaBits
+  if (width !== undefined) {
+    regions.push({ kind: 'user', range: { start: 0n, end: 1n << BigInt(width) }, text: 'user addresses (TTBR0)' })
+  }
+  regions.push(...linearRegions(layout))
+  const modules = modulesRange(layout)
+  if (modules !== undefined) {
+    regions.push({ kind: 'modules', range: modules, text: 'modules, below the unrandomised image' })
+  }
+  if (image !== undefined) regions.push({ kind: 'image', range: image, text: 'kernel image, _text to _end' })
+  return inOrder(regions)
+}
+
+/**
+ * What is known of EL2's address space, in address order; empty in mode vhe, where EL2 is the host's. Ranges overlap only
+ * in broken layouts, and where the private range can grow into linear memory unnoticed (KERNEL-FACTS section 4).
+ * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
+ */
+export function hypRegions(layout: HypLayout): LocatedRegion[] {
+  if (layout.mode === 'vhe') return []
+  return inOrder([...idmapRegion(layout), ...hypLinearRegions(layout), ...privateRegions(layout)])
+}
+
+/**
+ * What a kernel address is.
+ * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint
+ */
+export function classifyKernelVa(layout: HypLayout, address: bigint): Region {
+  assertU64(address, 'address')
+  const extended = BigInt.asUintN(64, BigInt.asIntN(56, address))
+  if (extended !== address) {
+    const tag = formatU64(address >> 56n)
+    return { kind: 'tagged', text: `bits 63:56 hold a tag, ${tag}; without it the address is ${formatU64(extended)}` }
+  }
+  const region = kernelRegions(layout).find((known) => contains(known, address))
+  if (region !== undefined) return region
+  const width = layout.vaBitsActual ?? layout.vaBits ?? MAX_VA_BITS
+  if (address >> 55n === 0n) {
+    if (address >> BigInt(MAX_VA_BITS) !== 0n) return nonCanonical(MAX_VA_BITS, '0')
+    return { kind: 'user', text: 'bit 55 is clear: a user address (or a physical or a hyp one)' }
+  }
+  if (address < wrap64(-(1n << BigInt(width)))) return nonCanonical(width, '1')
+  return {
+    kind: 'kernel-other',
+    text: 'a kernel address in no range that the layout tells (vmalloc, vmemmap, fixmap …)',
+  }
+}
+
+/**
+ * What an address at EL2 is; in mode vhe EL2 has the host's addresses.
+ * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint; HypvaError `HYPVA_LAYOUT` without mask and tag
+ */
+export function classifyHypVa(layout: HypLayout, address: bigint): Region {
+  if (layout.mode === 'vhe') return classifyKernelVa(layout, address)
+  assertU64(address, 'address')
+  const width = layout.hypVaBits ?? MAX_VA_BITS
+  if (address >> BigInt(width) !== 0n) {
+    return { kind: 'out-of-range', text: `bits 63:${width} are not all clear: no hyp VA` }
+  }
+  const known = hypRegions(layout).filter((region) => contains(region, address))
+  // The tag alone claims a whole block; what EL2 is known to map there comes first.
+  const region = known.find(({ kind }) => kind === 'idmap') ?? known.find(({ kind }) => kind !== 'hyp-linear-hole')
+  if (region !== undefined || known[0] !== undefined) return region ?? known[0]!
+  const { mask, tag } = macroOf(layout)
+  const unknown = layout.idmap === undefined ? '; the layout has no idmap, so it may be that or a private mapping' : ''
+  const text = `tag ${formatU64(address & ~mask)}, linear memory has ${formatU64(tag)}${unknown}`
+  return { kind: 'tag-mismatch', text }
+}
+
+/** Banks of DRAM in the linear map, and the rest of it. */
+function linearRegions(layout: HypLayout): LocatedRegion[] {
+  const widths = widthsOf(layout)
+  const banks = linearMemory(layout)?.banks
+  const whole = widths && {
+    start: linearStartOf(widths.generation, widths.vaBits, widths.vaBitsActual),
+    end: pageEndOf(widths),
+  }
+  if (banks === undefined) {
+    return whole === undefined
+      ? []
+      : [{ kind: 'linear', range: whole, text: 'linear map (where in it DRAM is, is not known)' }]
+  }
+  const holes = whole === undefined ? gaps(banks) : subtract([whole], banks)
+  return [
+    ...banks.map(
+      (range, i): LocatedRegion => ({ kind: 'linear', range, text: `linear map of ${bankText(layout, i)}` }),
+    ),
+    ...holes.map((range): LocatedRegion => ({ kind: 'linear-hole', range, text: 'linear map, but no DRAM' })),
+  ]
+}
+
+function hypLinearRegions(layout: HypLayout): LocatedRegion[] {
+  const { mask, tag } = macroOf(layout)
+  const block = { start: tag, end: tag + mask + 1n }
+  const banks = linearMemory(layout)?.banks.map(({ start, end }) => {
+    const hyp = (start & mask) | tag
+    return { start: hyp, end: hyp + (end - start) }
+  })
+  if (banks === undefined) {
+    return [{ kind: 'hyp-linear', range: block, text: 'linear memory at EL2 (where in it DRAM is, is not known)' }]
+  }
+  return [
+    ...banks.map(
+      (range, i): LocatedRegion => ({
+        kind: 'hyp-linear',
+        range,
+        text: `linear memory at EL2, ${bankText(layout, i)}`,
+      }),
+    ),
+    ...subtract(
+      [block],
+      inOrder(banks.map((range) => ({ range }))).map(({ range }) => range),
+    ).map(
+      (range): LocatedRegion => ({
+        kind: 'hyp-linear-hole',
+        range,
+        text: 'has the tag of linear memory, but is no DRAM',
+      }),
+    ),
+  ]
+}
+
+function idmapRegion({ idmap, pageSize = 4096 }: HypLayout): LocatedRegion[] {
+  if (idmap === undefined) return []
+  const range = { start: idmap, end: idmap + BigInt(pageSize) }
+  return [{ kind: 'idmap', range, text: 'idmap page, mapped at its physical address' }]
+}
+
+/** Where EL2's own mappings can be: KERNEL-FACTS section 4. */
+function privateRegions({ mode, idmap, vaBits, hypVaBits }: HypLayout): LocatedRegion[] {
+  if (idmap === undefined) return []
+  if (mode === 'protected') {
+    if (hypVaBits === undefined) return []
+    const size = 1n << BigInt(hypVaBits - 2)
+    const start = ~idmap & size
+    const vmemmap = start | (size >> 1n)
+    return [
+      { kind: 'private', range: { start, end: vmemmap }, text: 'private mappings of pKVM, growing up' },
+      {
+        kind: 'hyp-vmemmap',
+        range: { start: vmemmap, end: start + size },
+        text: 'page metadata of pKVM (hyp_vmemmap)',
+      },
+    ]
+  }
+  if (vaBits === undefined) return []
+  const start = idmap & ~lowMask(vaBits - 1)
+  if (start === idmap) return []
+  return [{ kind: 'private', range: { start, end: idmap }, text: 'private mappings, growing down from the idmap page' }]
+}
+
+/** [PAGE_END, KIMAGE_VADDR): the image's link address is the end, known from the image or from the generation. */
+function modulesRange(layout: HypLayout): Range | undefined {
+  const widths = widthsOf(layout)
+  if (widths === undefined) return undefined
+  const { pageEnd, kimageGap } = rulesOf(widths.generation)
+  if (pageEnd !== 'va-bits-min') return undefined
+  const start = pageEndOf(widths)
+  const { image, kaslrOffset } = layout
+  if (image !== undefined && kaslrOffset !== undefined) {
+    const end = wrap64(image.start - kaslrOffset)
+    return start < end ? { start, end } : undefined
+  }
+  return kimageGap === undefined ? undefined : { start, end: start + kimageGap }
+}
+
+function widthsOf({ generation, pageSize, vaBits, vaBitsActual }: HypLayout): Widths | undefined {
+  // Only a 52-bit build leaves vabits_actual open.
+  const actual = vaBitsActual ?? (vaBits === 52 ? undefined : vaBits)
+  if (generation === undefined || pageSize === undefined || vaBits === undefined || actual === undefined)
+    return undefined
+  return { generation, pageSize, vaBits, vaBitsActual: actual }
+}
+
+function bankText({ dram }: HypLayout, index: number): string {
+  const { start, end } = dram![index]!
+  return `DRAM bank ${index}, physical ${formatU64(start)} to ${formatU64(end - 1n)}`
+}
+
+function nonCanonical(width: number, bit: '0' | '1'): Region {
+  return { kind: 'non-canonical', text: `bits 63:${width} are not all ${bit}: no address with ${width} bits` }
+}
+
+function contains({ range }: LocatedRegion, address: bigint): boolean {
+  return address >= range.start && address < range.end
+}
+
+function gaps(ranges: readonly Range[]): Range[] {
+  return subtract([{ start: ranges[0]!.start, end: ranges.at(-1)!.end }], ranges)
+}
+
+function inOrder<T extends { readonly range: Range }>(regions: readonly T[]): T[] {
+  return regions.toSorted((a, b) => Number(a.range.start - b.range.start))
+}

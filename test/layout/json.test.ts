@@ -1,0 +1,265 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { computeLayout } from '../../src/layout/compute.js'
+import {
+  checkLayout,
+  formatLayout,
+  parseLayout,
+  parseMachine,
+  validateLayout,
+  validateMachine,
+} from '../../src/layout/json.js'
+import { boots, factsOf } from './boots.js'
+
+const code = (code: string, message: string) =>
+  expect.objectContaining({ code, message: expect.stringContaining(message) })
+
+const TEXT = `{
+  "format": "hypva-layout/1",
+  "generation": "5.15",
+  "mode": "nvhe",
+  "pageSize": 4096,
+  "vaBits": 48,
+  "vaBitsActual": 48,
+  "hypVaBits": 48,
+  "tagLsb": 35,
+  "tagVal": "0x1e83",
+  "vaMask": "0x7ffffffff",
+  "pageOffset": "0xffff000000000000",
+  "physOffset": "0x40000000",
+  "dram": [
+    {
+      "start": "0x40000000",
+      "end": "0x640000000"
+    }
+  ],
+  "idmap": "0x4114b000",
+  "image": {
+    "start": "0xffffa037f3400000",
+    "end": "0xffffa037f58f0000"
+  },
+  "kimageVoffset": "0xffffa037b3200000",
+  "kaslrOffset": "0x2037f3400000",
+  "hypPhysvirtOffset": "0xffff0be840000000"
+}
+`
+
+describe('layout text', () => {
+  test('there and back', () => {
+    const layout = parseLayout(TEXT)
+    expect(layout.tagVal).toBe(0x1e83n)
+    expect(layout.dram).toEqual([{ start: 0x40000000n, end: 0x640000000n }])
+    expect(layout).not.toHaveProperty('format')
+    expect(formatLayout(layout)).toBe(TEXT)
+    expect(() => checkLayout(layout)).not.toThrow()
+  })
+
+  test('fields are written in one order, however they came', () => {
+    const reversed = Object.fromEntries(Object.entries(parseLayout(TEXT)).reverse())
+    expect(formatLayout(reversed)).toBe(TEXT)
+  })
+
+  test('tagLsb and tagVal are enough, and so is mode vhe', () => {
+    expect(parseLayout('{"format":"hypva-layout/1","tagLsb":35,"tagVal":"0x1e83"}')).toEqual({
+      tagLsb: 35,
+      tagVal: 0x1e83n,
+    })
+    expect(parseLayout('{"format":"hypva-layout/1","mode":"vhe"}')).toEqual({ mode: 'vhe' })
+  })
+
+  test.each(boots.map((boot) => [boot.name, boot] as const))('of %s', (_, boot) => {
+    const facts = { ...factsOf(boot), physOffset: BigInt(boot.memstart_addr) }
+    const layout = computeLayout({ ...facts, tagVal: BigInt(boot.observed.tag_val) })
+    expect(parseLayout(formatLayout(layout))).toEqual(layout)
+  })
+
+  test('a range may reach 2^64', () => {
+    const layout = { tagLsb: 35, tagVal: 1n, image: { start: 0xfffffff000000000n, end: 2n ** 64n } }
+    expect(parseLayout(formatLayout(layout))).toEqual(layout)
+  })
+
+  test('every mask and tag', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 63 }), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), (tagLsb, bits) => {
+        const layout = { tagLsb, tagVal: bits >> BigInt(tagLsb) }
+        expect(parseLayout(formatLayout(layout))).toEqual(layout)
+      }),
+    )
+  })
+})
+
+/** The layout above as a value, with some fields replaced; undefined removes one. */
+const changed = (change: object) => ({ ...JSON.parse(TEXT), ...change })
+const bank = (start: string, end: string) => ({ start, end })
+
+describe('layout fields', () => {
+  test.each([
+    [{ format: undefined }, 'layout.format: expected "hypva-layout/1", got undefined'],
+    [{ format: 'hypva-layout/2' }, 'layout.format: expected "hypva-layout/1", got "hypva-layout/2"'],
+    [{ tagLSB: 3 }, 'layout.tagLSB: unknown field'],
+    [{ tagLsb: undefined }, 'layout.tagLsb: missing'],
+    [{ tagVal: undefined }, 'layout.tagVal: missing'],
+    [{ tagLsb: 0 }, 'layout.tagLsb: expected an integer from 1 to 63'],
+    [{ tagLsb: 64 }, 'layout.tagLsb: expected an integer from 1 to 63'],
+    [{ tagLsb: 35.5 }, 'layout.tagLsb: expected an integer from 1 to 63'],
+    [{ tagLsb: '35' }, 'layout.tagLsb: expected an integer from 1 to 63, got "35"'],
+    [{ tagVal: 0x1e83 }, 'layout.tagVal: expected a hex string like "0x40000000", got the number 7811: quote it'],
+    [{ tagVal: '1e83' }, 'layout.tagVal: expected a hex string like "0x40000000", got "1e83"'],
+    [{ tagVal: '-0x1' }, 'layout.tagVal: expected a hex string'],
+    [{ tagVal: null }, 'layout.tagVal: expected a hex string like "0x40000000", got null'],
+    [{ tagVal: '0x20000000' }, 'layout.tagVal: 0x20000000 does not fit into the 29 bits above tagLsb 35'],
+    [{ tagVal: '0x2000' }, 'layout.tagVal: 0x2000 above tagLsb 35 reaches beyond hypVaBits 48'],
+    [{ physOffset: '0x10000000000000000' }, 'layout.physOffset: "0x10000000000000000" needs more than 64 bits'],
+    [{ vaMask: '0xfffffffff' }, 'layout.vaMask: expected 0x7ffffffff'],
+    [{ pageSize: 8192 }, 'layout.pageSize: expected 4096, 16384 or 65536, got the number 8192'],
+    [{ mode: 'VHE' }, 'layout.mode: expected one of "nvhe", "hvhe", "protected", "vhe", got "VHE"'],
+    [{ generation: '6.1' }, 'layout.generation: expected one of "3.11"'],
+    [{ vaBits: 42 }, 'layout.vaBits: pages of 4096 bytes go with 39, 48, 52 bits, got 42'],
+    [{ vaBitsActual: 39 }, 'layout.vaBitsActual: a build with vaBits 48 runs with 48 bits, got 39'],
+    [{ hypVaBits: 47 }, 'layout.hypVaBits: expected 48'],
+    [{ pageOffset: '0xffffff8000000000' }, 'layout.pageOffset: expected 0xffff000000000000'],
+    [{ hypPhysvirtOffset: '0x0' }, 'layout.hypPhysvirtOffset: expected 0xffff0be840000000'],
+    [{ physOffset: '0x0' }, 'layout.hypPhysvirtOffset: expected 0xffff0be800000000'],
+    [{ idmap: '0x4114b800' }, 'layout.idmap: 0x4114b800 is not aligned to pages of 4096 bytes'],
+    [{ dram: {} }, 'layout.dram: expected an array of ranges {"start", "end"}, got a object'],
+    [{ dram: [bank('0x0', '0x0')] }, 'layout.dram[0].end: 0x0 is not above the start'],
+    [{ dram: [bank('0x0', '0x2000'), bank('0x1000', '0x3000')] }, 'layout.dram[1].start: 0x1000: banks must ascend'],
+    [{ dram: [bank('0x4000', '0x5000'), bank('0x1000', '0x3000')] }, 'layout.dram[1].start'],
+    [{ dram: [bank('0x0', '0x2000'), { start: '0x4000' }] }, 'layout.dram[1].end: missing'],
+    [{ dram: [bank('0x0', '0x2000'), bank('0x4000', 'x')] }, 'layout.dram[1].end: expected a hex string'],
+    [{ dram: [{ ...bank('0x0', '0x2000'), size: 1 }] }, 'layout.dram[0].size: unknown field'],
+    [{ dram: ['0x0-0x2000'] }, 'layout.dram[0]: expected an object, got "0x0-0x2000"'],
+    [{ image: bank('0x2000', '0x1000') }, 'layout.image.end: 0x1000 is not above the start, 0x2000'],
+    [{ mode: 'vhe' }, 'layout.tagLsb: mode vhe has none'],
+    [{ 'a\nb': 1 }, 'layout["a\\nb"]: unknown field'],
+  ])('%j', (change, message) => {
+    expect(() => validateLayout(changed(change))).toThrow(code('HYPVA_LAYOUT', message))
+  })
+
+  test.each([[null], [5], ['x'], [[]], [undefined]])('no object: %j', (value) => {
+    expect(() => validateLayout(value)).toThrow(code('HYPVA_LAYOUT', 'layout: expected an object, got '))
+  })
+
+  test('a missing format in JSON text', () => {
+    expect(() => parseLayout('{"tagLsb":35,"tagVal":"0x1"}')).toThrow(code('HYPVA_LAYOUT', 'layout.format: missing'))
+  })
+
+  test('a field named __proto__ is unknown like any other', () => {
+    expect(() => parseLayout('{"format":"hypva-layout/1","tagLsb":35,"tagVal":"0x1","__proto__":{}}')).toThrow(
+      code('HYPVA_LAYOUT', 'layout.__proto__: unknown field'),
+    )
+  })
+})
+
+describe('layouts built by a library user', () => {
+  const layout = { tagLsb: 35, tagVal: 0x1e83n }
+
+  test('bigints are what is expected', () => {
+    expect(() => checkLayout(layout)).not.toThrow()
+    expect(() => checkLayout({ ...layout, tagVal: 5 as never })).toThrow(TypeError)
+    expect(() => checkLayout({ ...layout, tagVal: '0x5' as never })).toThrow(code('HYPVA_U64_TYPE', 'layout.tagVal'))
+    expect(() => checkLayout({ ...layout, idmap: -1n })).toThrow(code('HYPVA_U64_RANGE', 'layout.idmap'))
+    expect(() => checkLayout({ ...layout, dram: [{ start: 0n, end: 2n ** 64n + 1n }] })).toThrow(RangeError)
+  })
+
+  test('undefined is absent, and unknown fields are refused', () => {
+    expect(() => checkLayout({ ...layout, idmap: undefined } as never)).not.toThrow()
+    expect(() => checkLayout({ ...layout, tag: 1n } as never)).toThrow(
+      code('HYPVA_LAYOUT', 'layout.tag: unknown field'),
+    )
+  })
+})
+
+describe('machine text', () => {
+  const machine = {
+    format: 'hypva-machine/1',
+    kernel: '6.12',
+    pageSize: 4096,
+    vaBits: 52,
+    vaBitsActual: 48,
+    randomizeBase: true,
+    dram: [bank('0x40000000', '0xc0000000')],
+    idmap: '0x4114b000',
+    random: '0xFFFFFFFFFFFFFFFF',
+  }
+
+  test('as DESIGN has it', () => {
+    const { format: _, ...fields } = machine
+    expect(parseMachine(JSON.stringify(machine))).toEqual({
+      ...fields,
+      dram: [{ start: 0x40000000n, end: 0xc0000000n }],
+      idmap: 0x4114b000n,
+      random: 2n ** 64n - 1n,
+    })
+  })
+
+  test.each([
+    [{ format: 'hypva-layout/1' }, 'machine.format: expected "hypva-machine/1"'],
+    [{ kernel: undefined }, 'machine.kernel: missing'],
+    [{ pageSize: undefined }, 'machine.pageSize: expected 4096, 16384 or 65536'],
+    [{ vaBits: undefined }, 'machine.vaBits: expected an integer'],
+    [{ idmap: undefined }, 'machine.idmap'],
+    [{ dram: undefined }, 'machine.dram'],
+    [{ dram: [] }, 'machine.dram: expected at least one bank'],
+    [{ dram: [bank('0x40000000', '0x40000000')] }, 'machine.dram[0].end'],
+    [{ randomizeBase: 'yes' }, 'machine.randomizeBase: expected true or false, got "yes"'],
+    [{ tagLsb: 3 }, 'machine.tagLsb: unknown field'],
+    [
+      { idmap: 1092923392 },
+      'machine.idmap: expected a hex string like "0x40000000", got the number 1092923392: quote it',
+    ],
+    [{ vaBitsActual: 47 }, 'machine.vaBitsActual: a build with vaBits 52 runs with 52 or 48 bits, got 47'],
+  ])('%j', (change, message) => {
+    expect(() => validateMachine({ ...machine, ...change })).toThrow(code('HYPVA_MACHINE', message))
+  })
+
+  test('a kernel version is checked', () => {
+    expect(() => validateMachine({ ...machine, kernel: 'linux' })).toThrow(code('HYPVA_KERNEL_VERSION', 'kernel'))
+    expect(validateMachine({ ...machine, kernel: 'vendor', generation: '5.6' }).generation).toBe('5.6')
+  })
+})
+
+describe('text that is no JSON', () => {
+  test.each([
+    ['', 1, 1, 'expected a value, got the end of the text'],
+    ['{', 1, 2, 'expected a field name in quotes or "}", got the end of the text'],
+    ['{\n  "a": 1,\n}', 3, 1, 'expected a field name in quotes, got "}"'],
+    ['{"a" 1}', 1, 6, 'expected ":", got "1"'],
+    ['{"a": 0x40}', 1, 8, 'expected "," or "}", got "x40"'],
+    ['{"a": [1 2]}', 1, 10, 'expected "," or "]", got "2"'],
+    ['[1,]', 1, 4, 'expected a value, got "]"'],
+    ['[}', 1, 2, 'expected a value or "]", got "}"'],
+    ["{'a': 1}", 1, 2, 'expected a field name in quotes or "}"'],
+    ['{"a": "b}', 1, 7, 'expected a value, got "\\""'],
+    ['{"a": 1} x', 1, 10, 'expected the end of the text, got "x"'],
+    ['{"a": tru}', 1, 7, 'expected a value, got "tru"'],
+    ['\ufeff{}', 1, 1, 'expected a value'],
+    ['\r\n\r\n  nope', 3, 3, 'got "nope"'],
+    ['[01]', 1, 3, 'expected "," or "]"'],
+    ['}', 1, 1, 'expected a value, got "}"'],
+  ])('%j', (text, line, column, reason) => {
+    expect(() => parseLayout(text)).toThrow(code('HYPVA_LAYOUT', `layout: not JSON: line ${line}, column ${column}: `))
+    expect(() => parseLayout(text)).toThrow(reason)
+    expect(() => parseMachine(text)).toThrow(code('HYPVA_MACHINE', 'machine: not JSON'))
+  })
+
+  test('is placed where it is broken, and in one line', () => {
+    fc.assert(
+      fc.property(fc.json(), fc.nat(), (json, cut) => {
+        const text = json.slice(0, cut % json.length)
+        let bad = false
+        try {
+          JSON.parse(text)
+        } catch {
+          bad = true
+        }
+        fc.pre(bad)
+        expect(() => parseLayout(text)).toThrow(/^layout: not JSON: line \d+, column \d+: expected .*, got .*$/)
+      }),
+    )
+  })
+
+  test('nested deeply', () => {
+    expect(() => parseLayout('['.repeat(200_000))).toThrow(code('HYPVA_LAYOUT', 'column 200001'))
+  })
+})

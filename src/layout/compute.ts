@@ -85,7 +85,7 @@ function chooseTag(machine: Machine, generation: Generation, hypVaBits: number, 
       }
   }
   const fixed = region >> BigInt(dramBits)
-  const freeBits = dramBits < hypVaBits - 1 ? lowMask(hypVaBits - 1 - dramBits) : 0n
+  const freeBits = lowMask(Math.max(0, hypVaBits - 1 - dramBits))
   if (freeBits === 0n || !randomisesTag(generation, machine.randomizeBase ?? true)) {
     return fixedTag(machine, dramBits, fixed, generation)
   }

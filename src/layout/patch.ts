@@ -79,7 +79,6 @@ export function decodePatch(words: ArrayLike<number>): PatchResult {
   const rest = code.slice(1)
   if (rest.every((word) => word === NOP)) return patched(tagLsb, 0n, register)
 
-  if (rest.includes(NOP)) return inconsistent(code.indexOf(NOP), code, 'a NOP, but not all four after the AND are')
   if (code[1] !== ror(tagLsb, register)) return inconsistent(1, code, `not ROR x${register}, x${register}, #${tagLsb}`)
   const low = (code[2]! >>> 10) & 0xfff
   const high = (code[3]! >>> 10) & 0xfff

@@ -285,6 +285,22 @@ describe('memory that the linear map cannot hold', () => {
   })
 })
 
+test('a physOffset that covers some DRAM, but not the kernel', () => {
+  const dram = [range(0x40000000n, 0x80000000n), range(0x880000000n, 0x8c0000000n)]
+  expect(() => computeLayout({ ...small, dram, physOffset: 0x880000000n })).toThrow(code('HYPVA_MACHINE', 'idmap'))
+})
+
+test('an idmap outside the DRAM that was named is believed, no DRAM at all is not', () => {
+  expect(computeLayout({ ...small, idmap: 0x1000n }).tagLsb).toBe(31)
+  const facts = { ...small, idmap: 0x1000n, physOffset: 0x100000000n }
+  expect(() => computeLayout(facts)).toThrow(code('HYPVA_MACHINE', 'no DRAM'))
+})
+
+test('touching banks are one', () => {
+  const dram = [range(0x40000000n, 0x80000000n), range(0x80000000n, 0xc0000000n)]
+  expect(computeLayout({ ...small, dram })).toEqual(computeLayout(small))
+})
+
 test('mode vhe: no tag, the rest of the facts', () => {
   const layout = computeLayout({ ...small, mode: 'vhe' })
   expect(Object.keys(layout)).not.toContain('tagLsb')

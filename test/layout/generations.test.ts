@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { linearSizeOf, pageEndOf, pageOffsetOf } from '../../src/layout/address-space.js'
+import { linearSizeOf, pageEndOf, pageOffsetOf, randomisesTag } from '../../src/layout/address-space.js'
 import { GENERATIONS, generationOf, isSince, parseGeneration } from '../../src/layout/generations.js'
 
 const unknown = expect.objectContaining({ code: 'HYPVA_KERNEL_VERSION' })
@@ -83,6 +83,11 @@ describe.each([
     expect(pageEndOf(widths)).toBe(pageEnd)
     expect(linearSizeOf(widths)).toBe(size)
   })
+})
+
+test('before 4.17 nothing is random', () => {
+  expect(randomisesTag('4.8', true)).toBe(false)
+  expect(randomisesTag('4.17', false)).toBe(true)
 })
 
 test('5.4 to 5.10 split the bits in use in half', () => {

@@ -140,6 +140,10 @@ describe('layout fields', () => {
     expect(() => validateLayout(value)).toThrow(code('HYPVA_LAYOUT', 'layout: expected an object, got '))
   })
 
+  test('a field that is undefined is absent', () => {
+    expect(validateLayout(changed({ idmap: undefined }))).not.toHaveProperty('idmap')
+  })
+
   test('a missing format in JSON text', () => {
     expect(() => parseLayout('{"tagLsb":35,"tagVal":"0x1"}')).toThrow(code('HYPVA_LAYOUT', 'layout.format: missing'))
   })

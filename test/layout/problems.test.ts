@@ -45,6 +45,9 @@ test('idmap-in-hyp-range, at its edges', () => {
   expect(kinds({ ...sound, idmap: 0x40001000n })).toEqual([])
   expect(kinds({ ...sound, idmap: 0x40000000n, kimageVoffset: 0n })).toEqual([])
   expect(kinds(sound)).toEqual([])
+  // The comparison with high_memory - 1 is strict.
+  expect(kinds({ ...sound, idmap: 0x40000000n, dram: [{ start: 0n, end: 0x40000001n }] })).toEqual([])
+  expect(kinds({ ...sound, idmap: 0x40000000n, dram: [{ start: 0n, end: 0x40000002n }] })).toHaveLength(1)
 })
 
 test('dram-aliases', () => {

@@ -103,6 +103,36 @@ test('pKVM: private mappings grow up from a quarter of their own', () => {
   ])
 })
 
+describe('layouts where things meet', () => {
+  const overlapping = computeLayout({
+    generation: '5.4',
+    pageSize: 4096,
+    vaBits: 39,
+    dram: [range(0x80000000n, 0xfbe00000n), range(0x2080000000n, 0x2380000000n)],
+    idmap: 0x81a24000n,
+  })
+
+  test('what EL2 surely maps comes before what only has the tag', () => {
+    // LX2160A on 5.4: hyp linear memory from 0 up, and the idmap page in a hole of it.
+    const kindOf = (address: bigint) => classifyHypVa(overlapping, address).kind
+    expect(kindOf(0x81a24000n)).toBe('idmap')
+    expect(kindOf(0x81a23fffn)).toBe('private')
+    expect(kindOf(0x81a25000n)).toBe('hyp-linear-hole')
+    expect(kindOf(0x1000n)).toBe('hyp-linear')
+    expect(classifyHypVa({ ...overlapping, idmap: 0x1000n }, 0x1000n).kind).toBe('idmap')
+  })
+
+  test('banks that share hyp VAs', () => {
+    const dram = [range(0n, 0x2000n), range(0x40000000n, 0x40001000n)]
+    const aliased = { tagLsb: 30, tagVal: 1n, pageOffset: 0xffff000000000000n, physOffset: 0n, dram }
+    expect(hypRegions(aliased).map(({ kind, range }) => [kind, range])).toEqual([
+      ['hyp-linear', range(0x40000000n, 0x40002000n)],
+      ['hyp-linear', range(0x40000000n, 0x40001000n)],
+      ['hyp-linear-hole', range(0x40002000n, 0x80000000n)],
+    ])
+  })
+})
+
 test('regions come in address order, and the kernel ones do not overlap', () => {
   for (const one of boots) {
     const facts = { ...factsOf(one), physOffset: BigInt(one.memstart_addr) }

@@ -122,6 +122,19 @@ describe('layouts where things meet', () => {
     expect(classifyHypVa({ ...overlapping, idmap: 0x1000n }, 0x1000n).kind).toBe('idmap')
   })
 
+  test('the private range in a hole of linear memory that begins below it', () => {
+    // 52 bits before 5.15, kernel in the upper half: the region bit is lost and the tag matches everything.
+    const lost = computeLayout({
+      kernel: '5.14',
+      pageSize: 65536,
+      vaBits: 52,
+      dram: [range(0n, 0x100000000n), range(0x8000100000000n, 0x8000140000000n)],
+      idmap: 0x8000100000000n,
+    })
+    expect(classifyHypVa(lost, 0x80000ffffffffn).kind).toBe('private')
+    expect(classifyHypVa(lost, 0x7ffffffffffffn).kind).toBe('hyp-linear-hole')
+  })
+
   test('banks that share hyp VAs', () => {
     const dram = [range(0n, 0x2000n), range(0x40000000n, 0x40001000n)]
     const aliased = { tagLsb: 30, tagVal: 1n, pageOffset: 0xffff000000000000n, physOffset: 0n, dram }

@@ -1,0 +1,32 @@
+// The ABI: everything a host may call, and nothing else. Pointers and counts are u32; see memory.ts for the blocks a host
+// fills (MACRO, SEGMENTS) and reads (RESULT).
+
+import { HEAP, MACRO, RESULT, SEGMENT_CAPACITY, SEGMENTS, TEXT_SLACK } from './memory'
+
+export { maskTag, swapBytes } from './mask-tag'
+export { translateBatch } from './segments'
+export { rewriteText } from './text'
+
+/** Where the result block is: u64 missed, u64 translated, u64 first miss, u32 consumed, u32 produced. */
+export function resultAt(): usize {
+  return RESULT
+}
+/** Where the host puts mask and tag (two u64) of the unchecked macro. */
+export function macroAt(): usize {
+  return MACRO
+}
+/** Where the host puts its segments: {u64 start, u64 size, u64 delta}, ascending, disjoint. */
+export function segmentsAt(): usize {
+  return SEGMENTS
+}
+export function segmentCapacity(): u32 {
+  return SEGMENT_CAPACITY
+}
+/** First byte that belongs to the host. */
+export function heapAt(): usize {
+  return HEAP
+}
+/** Bytes a host leaves free before and behind a text chunk. */
+export function textSlack(): u32 {
+  return TEXT_SLACK
+}

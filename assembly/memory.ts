@@ -1,0 +1,43 @@
+// The map of the module's linear memory: the one place with addresses. The host reads it through the exported getters of
+// index.ts and never computes an address itself. Everything below HEAP is fixed; from HEAP on memory belongs to the host,
+// which grows it as it needs and passes pointers in.
+//
+//   0x0000  constant tables (data segments placed by the compiler, see hex.ts)
+//   0x1000  RESULT      what the last call found
+//   0x1080  MACRO       mask and tag of the unchecked macro
+//   0x2000  SEGMENTS    the segment table of the checked kernels
+//   0x8000  CANDIDATES  positions collected by the text scan, for one tile
+//  0x20000  HEAP
+
+/** Result block, little-endian: see the offsets below. */
+export const RESULT: usize = 0x1000
+/** u64: addresses (batch) or tokens (text) that did not translate. */
+export const RESULT_MISSED: usize = 0
+/** u64: addresses or tokens that did. */
+export const RESULT_TRANSLATED: usize = 8
+/** u64: index of the first address, or byte offset in the chunk of the first token, that did not; 2^64 - 1 when none. */
+export const RESULT_FIRST_MISS: usize = 16
+/** u32: bytes of the text chunk that were dealt with; the rest belongs in front of the next chunk. */
+export const RESULT_CONSUMED: usize = 24
+/** u32: bytes of text that came out. */
+export const RESULT_PRODUCED: usize = 28
+
+export const NO_MISS: u64 = u64.MAX_VALUE
+
+/** u64 mask, u64 tag. */
+export const MACRO: usize = 0x1080
+
+/** Table of up to SEGMENT_CAPACITY entries {u64 start, u64 size, u64 delta}, ascending and disjoint. */
+export const SEGMENTS: usize = 0x2000
+export const SEGMENT_BYTES: usize = 24
+export const SEGMENT_CAPACITY: u32 = 1024
+
+/** One u32 for each place in a tile where a run of hex digits may be a token; a run and what ends it take two bytes. */
+export const CANDIDATES: usize = 0x8000
+/** Bytes of text scanned before they are rewritten: small enough that text and positions stay in the first-level cache. */
+export const TEXT_TILE: u32 = 16384
+
+export const HEAP: usize = 0x20000
+
+/** Bytes a host leaves readable and writable behind a text chunk, and in front of it (where it puts the last bytes before). */
+export const TEXT_SLACK: u32 = 128

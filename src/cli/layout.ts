@@ -1,0 +1,195 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { computeLayout, droppedMemory } from '../layout/compute.js'
+import { GENERATIONS } from '../layout/generations.js'
+import { formatLayout, parseMachine } from '../layout/json.js'
+import { layoutProblems } from '../layout/problems.js'
+import { hypRegions, kernelRegions, type Region } from '../layout/regions.js'
+import { type HypLayout, type Machine, MODES } from '../layout/types.js'
+import { formatU64, type Range } from '../u64.js'
+import { inFile, layoutOption, readLayout, readText } from './options.js'
+import { openOutput } from './output.js'
+import type { Status } from './program.js'
+import { formatSize } from './text.js'
+
+const COMPUTE_EXAMPLES = `Examples:
+  # The boards of a mailing list: an LX2160A with a 39-bit kernel 5.6
+  hypva layout compute --kernel 5.6 --page-size 4k --va-bits 39 --idmap 0x81a24000 \\
+      --dram 0x80000000-0xfbe00000 --dram 0x2080000000-0x2380000000 > lx2160a.json
+  hypva layout show -l lx2160a.json
+  # A randomised boot, by the tag it was seen to have:
+  hypva layout compute --kernel 6.12 --page-size 4k --va-bits 52 --va-bits-actual 48 --idmap 0x4114b000 \\
+      --dram 0x40000000-0xc0000000 --phys-offset 0xfff0bf3b80000000 --tag-val 0x5116
+`
+
+const SHOW_EXAMPLES = `Examples:
+  hypva layout compute --kernel 5.4 --page-size 4k --va-bits 39 --idmap 0x81a24000 \\
+      --dram 0x80000000-0xfbe00000 --dram 0x2080000000-0x2380000000 > layout.json
+  hypva layout show -l layout.json
+`
+
+export function addLayout(program: Command, status: Status): void {
+  const layout = program
+    .command('layout')
+    .summary('make a layout, or look at one')
+    .description('Make a layout, or look at one.')
+  addCompute(layout, status)
+  addShow(layout, status)
+}
+
+function addCompute(parent: Command, status: Status): void {
+  const compute = parent
+    .command('compute')
+    .summary("compute a layout by the kernel's own algorithm")
+    .description(
+      "Computes the layout that a kernel makes of a machine, and prints it as JSON. A flag overrides the machine file's field.",
+    )
+    .addHelpText('before', COMPUTE_EXAMPLES)
+    .option('-m, --machine <file>', 'machine JSON (- is stdin)')
+    .option('-o, --output <file>', 'write the layout to a file')
+  for (const option of machineOptions()) compute.addOption(option)
+  compute.action((options: Record<string, unknown> & { machine?: string; output?: string }) => {
+    const machine = readMachine(options)
+    const layout = computeLayout(machine)
+    const output = openOutput(options.output)
+    try {
+      output.write(new TextEncoder().encode(formatLayout(layout)))
+      output.finish()
+    } catch (error) {
+      output.abandon()
+      throw error
+    }
+    for (const warning of warnings(machine, layout)) process.stderr.write(`hypva: warning: ${warning}\n`)
+    status.exitCode = 0
+  })
+}
+
+function addShow(parent: Command, status: Status): void {
+  parent
+    .command('show')
+    .summary('print a layout for reading')
+    .description('Prints a layout: its fields, both address spaces in order, and what is wrong with it.')
+    .addOption(layoutOption())
+    .option('--json', 'print the layout as JSON, checked and in the usual order')
+    .addHelpText('before', SHOW_EXAMPLES)
+    .action((options: { layout: string; json?: boolean }) => {
+      const layout = readLayout(options.layout)
+      process.stdout.write(options.json ? formatLayout(layout) : format(layout))
+      status.exitCode = 0
+    })
+}
+
+/** The flags that say the fields of a machine, named as the fields are. */
+function machineOptions(): Option[] {
+  return [
+    new Option('--kernel <version>', 'kernel version, such as 6.12 (a vendor kernel may need --generation instead)'),
+    new Option('--generation <name>', 'generation of the layout algorithm').choices([...GENERATIONS]),
+    new Option('--mode <mode>', 'how the hypervisor runs (default: nvhe)').choices([...MODES]),
+    new Option('--page-size <size>', 'page size').choices(['4k', '16k', '64k']),
+    new Option('--va-bits <bits>', 'CONFIG_ARM64_VA_BITS').argParser(parseNumber),
+    new Option('--va-bits-actual <bits>', 'vabits_actual, where a 52-bit build runs with fewer').argParser(parseNumber),
+    new Option('--no-randomize-base', 'the kernel was built without CONFIG_RANDOMIZE_BASE'),
+    new Option('--dram <start-end>', 'a bank of DRAM, end exclusive; once for each').argParser(parseRanges),
+    new Option('--idmap <address>', 'physical address of the idmap page'),
+    new Option('--phys-offset <value>', "PHYS_OFFSET (default: by the kernel's rule)"),
+    new Option('--image <start-end>', 'virtual addresses of _text and _end').argParser(parseRange),
+    new Option('--kimage-voffset <value>', 'kimage_voffset'),
+    new Option('--kaslr-offset <value>', 'KASLR offset of the image'),
+    new Option('--random <value>', 'the random 64-bit word the kernel drew'),
+    new Option('--tag-val <value>', 'the tag_val the boot was seen to have'),
+  ]
+}
+
+const PAGE_SIZES: Readonly<Record<string, number>> = { '4k': 4096, '16k': 16384, '64k': 65536 }
+
+const FIELDS = [
+  'kernel',
+  'generation',
+  'mode',
+  'pageSize',
+  'vaBits',
+  'vaBitsActual',
+  'randomizeBase',
+  'dram',
+  'idmap',
+  'physOffset',
+  'image',
+  'kimageVoffset',
+  'kaslrOffset',
+  'random',
+  'tagVal',
+] as const
+
+/** The machine that file and flags describe together. */
+function readMachine(options: Record<string, unknown> & { machine?: string }): Machine {
+  const flags: Record<string, unknown> = {}
+  for (const field of FIELDS) {
+    const value = options[field]
+    if (value === undefined) continue
+    flags[field] = field === 'pageSize' ? PAGE_SIZES[value as string] : value
+  }
+  // Commander gives every --no-X a default of true; only the flag itself says something.
+  if (flags.randomizeBase === true) delete flags.randomizeBase
+  // One of the two says which algorithm: the flag, when there is one.
+  const replaces = 'kernel' in flags ? ['generation'] : 'generation' in flags ? ['kernel'] : []
+  const { machine: file } = options
+  if (file === undefined) return parseMachine('{"format":"hypva-machine/1"}', flags)
+  return inFile(file, () => parseMachine(readText(file), flags, replaces))
+}
+
+function parseNumber(text: string): number {
+  if (!/^[0-9]{1,3}$/.test(text)) throw new InvalidArgumentError('Expected a number of bits.')
+  return Number(text)
+}
+
+/** START-END as the machine JSON writes it. */
+function parseRange(text: string): { start: string; end: string } {
+  const [start, end, ...rest] = text.split('-')
+  if (!start || !end || rest.length > 0)
+    throw new InvalidArgumentError('Expected START-END, such as 0x40000000-0xc0000000.')
+  return { start, end }
+}
+
+function parseRanges(text: string, previous: { start: string; end: string }[] = []): { start: string; end: string }[] {
+  return [...previous, parseRange(text)]
+}
+
+function warnings(machine: Machine, layout: HypLayout): string[] {
+  const dropped = droppedMemory(machine, layout).map(
+    (range) =>
+      `DRAM ${formatRange(range)} (${formatSize(range.end - range.start)}) is outside the linear map: the kernel drops it`,
+  )
+  return [...layoutProblems(layout).map(({ message }) => message), ...dropped]
+}
+
+function format(layout: HypLayout): string {
+  const lines: string[] = []
+  for (const [name, value] of Object.entries(layout)) {
+    if (name === 'dram') {
+      for (const range of value as Range[])
+        lines.push(field('dram', `${formatRange(range)}  ${formatSize(range.end - range.start)}`))
+    } else if (name === 'image') {
+      lines.push(field(name, formatRange(value as Range)))
+    } else {
+      lines.push(field(name, typeof value === 'bigint' ? formatU64(value) : String(value)))
+    }
+  }
+  lines.push('', 'Kernel addresses', ...kernelRegions(layout).map(formatRegion))
+  if (layout.mode !== 'vhe') lines.push('', 'Hyp addresses', ...hypRegions(layout).map(formatRegion))
+  const problems = layoutProblems(layout)
+  if (problems.length > 0) lines.push('', 'Problems', ...problems.map(({ kind, message }) => `  ${kind}: ${message}`))
+  return `${lines.join('\n')}\n`
+}
+
+function field(name: string, value: string): string {
+  return `${name.padEnd(18)} ${value}`
+}
+
+function formatRegion({ range, text }: Region): string {
+  return `  ${formatRange(range!)}  ${text}`
+}
+
+/** Start and last address, as the kernel prints ranges. */
+function formatRange({ start, end }: Range): string {
+  const hex = (value: bigint) => value.toString(16).padStart(16, '0')
+  return `${hex(start)}–${hex(end - 1n)}`
+}

@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs'
+import { InvalidArgumentError, Option } from 'commander'
+import { parseLayout } from '../layout/json.js'
+import type { HypLayout } from '../layout/types.js'
+import { SPACES } from '../translate/segments.js'
+import { parseU64 } from '../u64.js'
+import { Failure, systemFailure } from './failure.js'
+
+/** `-l, --layout FILE`, which most commands need. */
+export function layoutOption(): Option {
+  return new Option(
+    '-l, --layout <file>',
+    'the layout, as printed by `hypva layout` (- is stdin)',
+  ).makeOptionMandatory()
+}
+
+/** An option that names an address space. */
+export function spaceOption(flags: string, description: string): Option {
+  return new Option(flags, description).choices([...SPACES])
+}
+
+/** The layout in a file; a message about it names the file. */
+export function readLayout(file: string): HypLayout {
+  return inFile(file, () => parseLayout(readText(file)))
+}
+
+/** The text of a small file, `-` being standard input. */
+export function readText(file: string): string {
+  try {
+    return readFileSync(file === '-' ? 0 : file, 'utf8')
+  } catch (error) {
+    throw systemFailure('cannot read', file === '-' ? 'standard input' : file, error)
+  }
+}
+
+/** Puts the name of a file in front of what is wrong with its content. */
+export function inFile<T>(file: string, parse: () => T): T {
+  try {
+    return parse()
+  } catch (error) {
+    if (error instanceof Failure) throw error
+    throw new Failure(`${file === '-' ? 'standard input' : file}: ${(error as Error).message}`)
+  }
+}
+
+/** A 64-bit value on the command line: hex with or without 0x. */
+export function parseAddress(text: string): bigint {
+  try {
+    return parseU64(/^[0-9a-fA-F]+$/.test(text) ? `0x${text}` : text, 'address')
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message)
+  }
+}

@@ -1,0 +1,17 @@
+import { formatU64 } from '../u64.js'
+
+/** JSON for programs: 64-bit values as hex strings, as everywhere in hypva's formats. */
+export function toJson(value: unknown): string {
+  return `${JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? formatU64(v) : v), 2)}\n`
+}
+
+/** A size in the largest binary unit that leaves a whole number. */
+export function formatSize(bytes: bigint): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB']
+  let unit = 0
+  while (unit < units.length - 1 && bytes > 0n && bytes % 1024n === 0n) {
+    bytes /= 1024n
+    unit++
+  }
+  return `${bytes} ${units[unit]}`
+}

@@ -1,0 +1,34 @@
+import { HypvaError } from '../errors.js'
+import { macroOf } from '../layout/macro.js'
+import type { HypLayout } from '../layout/types.js'
+import { compileSegments, type Segment, type Space } from './segments.js'
+import type { Kernel } from './wasm.js'
+
+/** What a kernel is told to do with each address: look it up in segments, or apply kern_hyp_va unconditionally. */
+export type Plan =
+  | { readonly kind: 'checked'; readonly segments: readonly Segment[] }
+  | { readonly kind: 'macro'; readonly mask: bigint; readonly tag: bigint }
+
+export function checkedPlan(layout: HypLayout, from: Space, to: Space): Plan {
+  return { kind: 'checked', segments: compileSegments(layout, from, to) }
+}
+
+export function macroPlan(layout: HypLayout): Plan {
+  return { kind: 'macro', ...macroOf(layout) }
+}
+
+/** Loads a plan into the tables of a kernel. */
+export function loadPlan(kernel: Kernel, plan: Plan): void {
+  if (plan.kind === 'macro') {
+    kernel.setMacro(plan.mask, plan.tag)
+    return
+  }
+  const capacity = kernel.segmentCapacity
+  if (plan.segments.length > capacity) {
+    throw new HypvaError(
+      'HYPVA_LAYOUT',
+      `layout: ${plan.segments.length} separate ranges of memory; at most ${capacity} fit the kernels: merge neighbouring dram banks`,
+    )
+  }
+  kernel.setSegments(plan.segments)
+}

@@ -1,0 +1,34 @@
+/** What a rewriter has seen so far. */
+export interface RewriteCounts {
+  /** Bytes that went in. */
+  bytesIn: number
+  /** Bytes that came out. */
+  bytesOut: number
+  /** Addresses that translated. */
+  translated: number
+  /** Addresses that did not and stayed as they were. */
+  missed: number
+  /** Byte offset in the whole input of the first of these; -1 when there is none. */
+  firstMiss: number
+}
+
+/**
+ * Rewrites a stream of bytes through WASM memory: fill `space()`, say with `commit()` how much, take what comes out. The
+ * caller may read a file straight into `space()` and write straight from what `commit()` returns.
+ */
+export interface Rewriter {
+  readonly counts: Readonly<RewriteCounts>
+  /** Where the next input bytes go; valid until the next call. Never empty. */
+  space(): Uint8Array
+  /**
+   * Rewrites the first `length` bytes of `space()`, and all that is held back when this is the `last` call.
+   * @returns what is decided so far, valid until the next call
+   */
+  commit(length: number, last: boolean): Uint8Array
+  /** After the last commit: throws `HYPVA_TRUNCATED` when the input ended inside an address. */
+  end(): void
+}
+
+export function newCounts(): RewriteCounts {
+  return { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, firstMiss: -1 }
+}

@@ -1,0 +1,250 @@
+import { HypvaError } from '../errors.js'
+import { MissingFieldError } from '../layout/fields.js'
+import { macroOf } from '../layout/macro.js'
+import type { HypLayout } from '../layout/types.js'
+import { formatU64, type Range, U64_MAX, wrap64 } from '../u64.js'
+
+/**
+ * The views an address can be taken in. `kernel` is the run-time kernel's own: a linear-map or an image address. `link` is
+ * what System.map and vmlinux say: the image address without the KASLR offset.
+ */
+export type Space = 'kernel' | 'linear' | 'image' | 'link' | 'phys' | 'hyp'
+
+export const SPACES: readonly Space[] = ['kernel', 'linear', 'image', 'link', 'phys', 'hyp']
+
+/** A space in which an address has one meaning: `kernel` is `linear` or `image`, depending on the address. */
+export type ConcreteSpace = Exclude<Space, 'kernel'>
+
+/** Every address in [start, end) translates by adding `delta` modulo 2^64. */
+export interface Segment extends Range {
+  readonly delta: bigint
+}
+
+/** A segment of a direction, with what its addresses are before and after. */
+export interface DirectedSegment extends Segment {
+  readonly from: ConcreteSpace
+  readonly to: ConcreteSpace
+}
+
+/** Physically contiguous memory, and whether it is the kernel image. */
+interface Piece extends Range {
+  readonly image: boolean
+}
+
+type Field = keyof HypLayout
+
+/**
+ * Compiles one direction of a layout to the list that every kernel, `explain` and the pictures read: ascending, disjoint.
+ * Within a range every translation of KERNEL-FACTS section 3 is the addition of a constant.
+ * @throws MissingFieldError when the layout lacks what the direction needs; HypvaError `HYPVA_LAYOUT` when the direction is
+ * ambiguous (two kernel addresses share a hyp VA)
+ */
+export function compileSegments(layout: HypLayout, from: Space, to: Space): DirectedSegment[] {
+  const source = canonical(layout, from)
+  const target = canonical(layout, to)
+  if ([source, target].every((space) => space === 'image' || space === 'link')) {
+    // Wherever the image lies in memory, its two addresses differ by the KASLR offset alone.
+    layout = { ...layout, kimageVoffset: layout.kimageVoffset ?? 0n }
+  }
+  const offsets = new Offsets(layout)
+  const wanting = new Set<Field>(wantingMemory(layout, source, target))
+  const segments: DirectedSegment[] = []
+
+  for (const piece of memory(layout)) {
+    for (const sourceSpace of viewsOf(piece, source)) {
+      for (const targetSpace of targetsOf(piece, target)) {
+        const missing = [...offsets.missing(sourceSpace), ...offsets.missing(targetSpace)]
+        for (const field of missing) wanting.add(field)
+        if (missing.length === 0) segments.push(...directed(offsets, piece, sourceSpace, targetSpace))
+      }
+    }
+  }
+  if (segments.length === 0) {
+    throw new MissingFieldError(`translating ${from} to ${to} addresses`, [...wanting])
+  }
+  return tidy(segments, from)
+}
+
+/** With VHE the host itself runs at EL2: hyp addresses are kernel addresses. */
+function canonical(layout: HypLayout, space: Space): Space {
+  return space === 'hyp' && layout.mode === 'vhe' ? 'kernel' : space
+}
+
+/** All memory that the layout knows, in pieces that are the image or are not. */
+function memory(layout: HypLayout): Piece[] {
+  const banks: Piece[] = (layout.dram ?? []).map(({ start, end }) => ({ start, end, image: false }))
+  const image = imagePiece(layout)
+  return image === undefined ? banks : [...banks.flatMap((bank) => without(bank, image)), image]
+}
+
+/** The fields whose absence leaves memory out that the direction speaks of. */
+function wantingMemory(layout: HypLayout, source: Space, target: Space): Field[] {
+  const imageOnly = [source, target].some((space) => space === 'image' || space === 'link')
+  const fields: Field[] = imageOnly ? ['image', 'kimageVoffset'] : ['dram']
+  return fields.filter((field) => layout[field] === undefined)
+}
+
+/** As what a piece's addresses come in: the image's pages have two kernel addresses, others have no image address. */
+function viewsOf(piece: Piece, source: Space): ConcreteSpace[] {
+  if (source === 'kernel') return piece.image ? ['linear', 'image'] : ['linear']
+  return piece.image || (source !== 'image' && source !== 'link') ? [source] : []
+}
+
+/** What a piece's addresses become: at most one space. */
+function targetsOf(piece: Piece, target: Space): ConcreteSpace[] {
+  if (target === 'kernel') return piece.image ? ['image'] : ['linear']
+  return piece.image || (target !== 'image' && target !== 'link') ? [target] : []
+}
+
+function directed(offsets: Offsets, piece: Piece, from: ConcreteSpace, to: ConcreteSpace): DirectedSegment[] {
+  return offsets.uniform(piece).flatMap((block) => {
+    const start = wrap64(block.start + offsets.offset(from, block.start))
+    const size = block.end - block.start
+    const delta = wrap64(offsets.offset(to, block.start) - offsets.offset(from, block.start))
+    const room = U64_MAX + 1n - start
+    if (size <= room) return [{ start, end: start + size, delta, from, to }]
+    // A range that wraps past 2^64 is two.
+    return [
+      { start, end: start + room, delta, from, to },
+      { start: 0n, end: size - room, delta, from, to },
+    ]
+  })
+}
+
+function imagePiece(layout: HypLayout): Piece | undefined {
+  const { image, kimageVoffset } = layout
+  if (image === undefined || kimageVoffset === undefined) return undefined
+  const start = wrap64(image.start - kimageVoffset)
+  return { start, end: start + (image.end - image.start), image: true }
+}
+
+/** The parts of `piece` outside `hole`. */
+function without(piece: Piece, hole: Range): Piece[] {
+  if (hole.end <= piece.start || hole.start >= piece.end) return [piece]
+  const parts: Piece[] = []
+  if (piece.start < hole.start) parts.push({ ...piece, end: hole.start })
+  if (hole.end < piece.end) parts.push({ ...piece, start: hole.end })
+  return parts
+}
+
+/** What is added to a physical address to get its address in each space. */
+class Offsets {
+  private readonly layout: HypLayout
+  private readonly mask: bigint
+  private readonly tag: bigint
+  /** pageOffset - physOffset when both are known: physical to linear. */
+  private readonly linear: bigint | undefined
+
+  constructor(layout: HypLayout) {
+    this.layout = layout
+    const { mask, tag } = macroOf(layout)
+    this.mask = mask
+    this.tag = tag
+    const { pageOffset, physOffset } = layout
+    this.linear = pageOffset !== undefined && physOffset !== undefined ? wrap64(pageOffset - physOffset) : undefined
+  }
+
+  missing(space: ConcreteSpace): Field[] {
+    const { layout } = this
+    const absent = (...fields: Field[]) => fields.filter((field) => layout[field] === undefined)
+    switch (space) {
+      case 'linear':
+        return absent('pageOffset', 'physOffset')
+      case 'hyp':
+        return this.linear === undefined && layout.hypPhysvirtOffset === undefined
+          ? absent('pageOffset', 'physOffset', 'hypPhysvirtOffset')
+          : []
+      case 'image':
+        return absent('kimageVoffset')
+      case 'link':
+        return absent('kimageVoffset', 'kaslrOffset')
+      default:
+        return []
+    }
+  }
+
+  /** The offset of a space at one physical address; only for spaces of which nothing is missing. */
+  offset(space: ConcreteSpace, phys: bigint): bigint {
+    const { layout } = this
+    switch (space) {
+      case 'linear':
+        return this.linear!
+      case 'hyp': {
+        if (this.linear === undefined) return wrap64(-layout.hypPhysvirtOffset!)
+        return wrap64((wrap64(phys + this.linear) & this.mask) + this.tag - phys)
+      }
+      case 'image':
+        return layout.kimageVoffset!
+      case 'link':
+        return wrap64(layout.kimageVoffset! - layout.kaslrOffset!)
+      default:
+        return 0n
+    }
+  }
+
+  /**
+   * Cuts a piece where its linear address leaves a block of va_mask + 1 bytes. In a sound layout all of DRAM lies in one
+   * block; beyond it kern_hyp_va starts again from the tag.
+   */
+  uniform(piece: Piece): Range[] {
+    if (this.linear === undefined || this.mask === U64_MAX) return [piece]
+    const block = this.mask + 1n
+    const parts: Range[] = []
+    for (let start = piece.start; start < piece.end; ) {
+      const next = start + (block - (wrap64(start + this.linear) & this.mask))
+      const end = next < piece.end ? next : piece.end
+      parts.push({ start, end })
+      start = end
+      if (parts.length > MAX_BLOCKS) {
+        throw new HypvaError(
+          'HYPVA_LAYOUT',
+          `layout: the bank ${formatU64(piece.start)}–${formatU64(piece.end)} spans more than ${MAX_BLOCKS} blocks of 2^tagLsb bytes; tagLsb or dram is wrong`,
+        )
+      }
+    }
+    return parts
+  }
+}
+
+/** A layout whose DRAM spans more blocks than this was not made by a kernel. */
+const MAX_BLOCKS = 4096
+
+/** Sorts, refuses overlaps, merges neighbours with one delta. */
+function tidy(segments: DirectedSegment[], from: Space): DirectedSegment[] {
+  segments.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  const merged: DirectedSegment[] = []
+  for (const segment of segments) {
+    const last = merged[merged.length - 1]
+    if (last !== undefined && segment.start < last.end) {
+      throw new HypvaError(
+        'HYPVA_LAYOUT',
+        `layout: ${from} addresses from ${formatU64(segment.start)} to ${formatU64(last.end < segment.end ? last.end : segment.end)} mean two places in memory; dram spans more than tagLsb bits tell apart, or a range is wrong`,
+      )
+    }
+    if (
+      last !== undefined &&
+      segment.start === last.end &&
+      segment.delta === last.delta &&
+      segment.from === last.from &&
+      segment.to === last.to
+    ) {
+      merged[merged.length - 1] = { ...last, end: segment.end }
+    } else {
+      merged.push(segment)
+    }
+  }
+  return merged
+}
+
+/** The segment that holds an address, by binary search. */
+export function findSegment<S extends Segment>(segments: readonly S[], address: bigint): S | undefined {
+  let low = 0
+  let high = segments.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (segments[middle]!.end <= address) low = middle + 1
+    else high = middle
+  }
+  const segment = segments[low]
+  return segment !== undefined && segment.start <= address ? segment : undefined
+}

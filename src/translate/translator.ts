@@ -1,0 +1,156 @@
+import { HypvaError, HypvaTypeError } from '../errors.js'
+import { checkLayout } from '../layout/json.js'
+import type { HypLayout } from '../layout/types.js'
+import { assertU64, describe, formatU64, wrap64 } from '../u64.js'
+import { allocateResident, type BatchResult, type ResidentBatch, runBatch } from './batch.js'
+import { BinaryRewriter, type ByteOrder } from './binary.js'
+import { type Explanation, explainAddress, missReason } from './explain.js'
+import { checkedPlan, type Plan } from './plan.js'
+import { findSegment, type Segment, SPACES, type Space } from './segments.js'
+import { rewriterStream } from './stream.js'
+import { TextRewriter } from './text.js'
+
+export interface TranslatorOptions {
+  /** What the addresses that go in are. Default `kernel`. */
+  readonly from?: Space
+  /** What comes out. Default `hyp`. */
+  readonly to?: Space
+  /**
+   * Fail at the first miss of a batch or stream instead of leaving it as it was. What stands before that address has been
+   * translated already.
+   */
+  readonly strict?: boolean
+}
+
+/** An address that lies in no segment of a translation. `reason` says where it lies instead. */
+export class MissError extends HypvaError {
+  readonly address: bigint
+  readonly reason: string
+  constructor(address: bigint, reason: string, where = '') {
+    super('HYPVA_MISS', `${formatU64(address)}${where}: ${reason}`)
+    this.name = 'MissError'
+    this.address = address
+    this.reason = reason
+  }
+}
+
+/** One direction of one layout. Make it once, use it for any number of addresses. */
+export class Translator {
+  readonly layout: HypLayout
+  readonly from: Space
+  readonly to: Space
+  /** The direction as ranges and constants, ascending: all that the kernels know. */
+  readonly segments: readonly Segment[]
+  private readonly plan: Plan
+  private readonly strict: boolean
+
+  /** @internal use createTranslator */
+  constructor(layout: HypLayout, from: Space, to: Space, strict: boolean) {
+    this.layout = layout
+    this.from = from
+    this.to = to
+    this.strict = strict
+    this.plan = checkedPlan(layout, from, to)
+    this.segments = this.plan.kind === 'checked' ? this.plan.segments : []
+  }
+
+  /**
+   * Translates one address.
+   * @throws MissError (`HYPVA_MISS`) with the reason when it lies in no segment; HypvaTypeError, HypvaRangeError when it is
+   * not a 64-bit bigint
+   * @example
+   * createTranslator(layout, { from: 'kernel', to: 'hyp' }).translate(0xffffad4306eef000n)
+   */
+  translate(address: bigint): bigint {
+    const result = this.tryTranslate(address)
+    if (result === undefined) throw new MissError(address, missReason(this.layout, this.from, this.to, address))
+    return result
+  }
+
+  /** Translates one address; undefined when it lies in no segment. Throws only for what is no 64-bit bigint. */
+  tryTranslate(address: bigint): bigint | undefined {
+    assertU64(address, 'address')
+    const segment = findSegment(this.segments, address)
+    return segment === undefined ? undefined : wrap64(address + segment.delta)
+  }
+
+  /** Every step of a translation with its numbers, the address in all spaces, and the reason of a miss. */
+  explain(address: bigint): Explanation {
+    assertU64(address, 'address')
+    return explainAddress(this.layout, this.from, this.to, address)
+  }
+
+  /**
+   * Translates an array through cache-sized tiles.
+   * @param output at least as long; `input` itself is allowed; a new array when absent
+   * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays or a short or overlapping output; with
+   * `strict`, MissError at the first miss (`output` is then written all the same, misses as they were)
+   */
+  translateBatch(input: BigUint64Array, output?: BigUint64Array): BatchResult {
+    const result = runBatch(this.plan, input, output)
+    if (this.strict && result.missed > 0) throw this.batchMiss(result.output[result.firstMiss]!, result.firstMiss)
+    return result
+  }
+
+  /**
+   * A batch in WASM memory of its own: fill `.addresses`, call `.translate()`, read `.addresses`. The fastest tier: no copy.
+   * @param length addresses, 0 … about 2^29
+   */
+  allocate(length: number): ResidentBatch {
+    const resident = allocateResident(this.plan, length)
+    if (!this.strict) return resident
+    return {
+      addresses: resident.addresses,
+      translate: (count) => {
+        const result = resident.translate(count)
+        if (result.missed > 0) throw this.batchMiss(resident.addresses[result.firstMiss]!, result.firstMiss)
+        return result
+      },
+    }
+  }
+
+  /**
+   * A stream of text in any encoding that keeps ASCII bytes: rewrites every address token of the source space, leaves every
+   * other byte as it was. What is an address in text: see the README.
+   */
+  textStream(): TransformStream<Uint8Array, Uint8Array> {
+    const rewriter = new TextRewriter(this.plan, { countAll: this.strict })
+    return rewriterStream(rewriter, this.strict ? (offset) => this.streamMiss(offset) : undefined)
+  }
+
+  /**
+   * A stream of raw 64-bit addresses, little-endian unless said otherwise.
+   * A length that is no multiple of 8 is an error (`HYPVA_TRUNCATED`) after the whole addresses have come out.
+   */
+  binaryStream(order: ByteOrder = 'le'): TransformStream<Uint8Array, Uint8Array> {
+    const rewriter = new BinaryRewriter(this.plan, order)
+    return rewriterStream(rewriter, this.strict ? (offset) => this.streamMiss(offset) : undefined)
+  }
+
+  private batchMiss(address: bigint, index: number): MissError {
+    return new MissError(address, missReason(this.layout, this.from, this.to, address), ` (index ${index})`)
+  }
+
+  private streamMiss(offset: number): HypvaError {
+    return new HypvaError('HYPVA_MISS', `byte ${offset}: an address that is no ${this.from} address of this layout`)
+  }
+}
+
+/**
+ * A translator for one direction of a layout.
+ * @throws MissingFieldError (`HYPVA_MISSING_FIELD`) when the layout lacks a field the direction needs, named with the ways
+ * to learn it; HypvaError (`HYPVA_LAYOUT`) for a layout that contradicts itself
+ */
+export function createTranslator(layout: HypLayout, options: TranslatorOptions = {}): Translator {
+  checkLayout(layout)
+  const { from = 'kernel', to = 'hyp', strict = false } = options
+  assertSpace(from, 'from')
+  assertSpace(to, 'to')
+  return new Translator(layout, from, to, strict)
+}
+
+function assertSpace(value: unknown, what: string): asserts value is Space {
+  if (!SPACES.includes(value as Space)) {
+    throw new HypvaTypeError('HYPVA_ARGUMENT', `${what}: expected one of ${SPACES.join(', ')}, got ${describe(value)}`)
+  }
+}

@@ -1,0 +1,104 @@
+import { KERNEL_WASM_BASE64 } from './kernel.generated.js'
+import type { Segment } from './segments.js'
+
+/** What assembly/index.ts exports. Pointers, counts and flags are u32. */
+interface KernelExports {
+  readonly memory: WebAssembly.Memory
+  resultAt(): number
+  macroAt(): number
+  segmentsAt(): number
+  segmentCapacity(): number
+  heapAt(): number
+  textSlack(): number
+  maskTag(src: number, dst: number, count: number): void
+  swapBytes(at: number, count: number): void
+  translateBatch(src: number, dst: number, count: number, segments: number): void
+  rewriteText(src: number, length: number, dst: number, last: number, segments: number, minDigits: number): number
+}
+
+const WASM_PAGE = 65536
+
+let compiled: WebAssembly.Module | undefined
+
+/** The kernels, compiled once. Synchronous: the module is some kilobytes and comes embedded. */
+function kernelModule(): WebAssembly.Module {
+  if (compiled === undefined) {
+    const text = atob(KERNEL_WASM_BASE64)
+    const bytes = new Uint8Array(text.length)
+    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i)
+    compiled = new WebAssembly.Module(bytes)
+  }
+  return compiled
+}
+
+/** What the last checked batch or text chunk found. */
+export interface KernelResult {
+  readonly translated: number
+  readonly missed: number
+  /** Index of the first address, or byte offset of the first token, that did not translate; -1 when none. */
+  readonly firstMiss: number
+}
+
+/**
+ * One instance of the kernels with a memory of its own, sized at the start: views on it never detach.
+ * `heap` is the offset of the first of `heapBytes` bytes that are the caller's.
+ */
+export class Kernel {
+  readonly exports: KernelExports
+  readonly heap: number
+  readonly bytes: Uint8Array
+  private readonly view: DataView
+  private readonly result: number
+
+  constructor(heapBytes: number) {
+    const instance = new WebAssembly.Instance(kernelModule())
+    this.exports = instance.exports as unknown as KernelExports
+    const { memory } = this.exports
+    this.heap = this.exports.heapAt()
+    const pages = Math.ceil((this.heap + heapBytes) / WASM_PAGE)
+    const have = memory.buffer.byteLength / WASM_PAGE
+    if (pages > have) memory.grow(pages - have)
+    this.bytes = new Uint8Array(memory.buffer)
+    this.view = new DataView(memory.buffer)
+    this.result = this.exports.resultAt()
+  }
+
+  get segmentCapacity(): number {
+    return this.exports.segmentCapacity()
+  }
+
+  setMacro(mask: bigint, tag: bigint): void {
+    const at = this.exports.macroAt()
+    this.view.setBigUint64(at, mask, true)
+    this.view.setBigUint64(at + 8, tag, true)
+  }
+
+  setSegments(segments: readonly Segment[]): void {
+    let at = this.exports.segmentsAt()
+    for (const { start, end, delta } of segments) {
+      this.view.setBigUint64(at, start, true)
+      this.view.setBigUint64(at + 8, end - start, true)
+      this.view.setBigUint64(at + 16, delta, true)
+      at += 24
+    }
+  }
+
+  /** Counts of the last call of translateBatch or rewriteText. */
+  counts(): KernelResult {
+    const { view, result } = this
+    const firstMiss = view.getBigInt64(result + 16, true)
+    return {
+      missed: Number(view.getBigUint64(result, true)),
+      translated: Number(view.getBigUint64(result + 8, true)),
+      firstMiss: Number(firstMiss),
+    }
+  }
+
+  get consumed(): number {
+    return this.view.getUint32(this.result + 24, true)
+  }
+
+  get produced(): number {
+    return this.view.getUint32(this.result + 28, true)
+  }
+}

@@ -1,0 +1,159 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { Plan } from '../../src/translate/plan.ts'
+import { TextRewriter } from '../../src/translate/text.ts'
+import { fromLatin1, latin1, rewriteTextOracle, translateOracle } from '../oracle.ts'
+
+type Checked = Extract<Plan, { kind: 'checked' }>
+
+const plan = (...segments: [bigint, bigint, bigint][]): Checked => ({
+  kind: 'checked',
+  segments: segments.map(([start, end, delta]) => ({ start, end, delta: BigInt.asUintN(64, delta) })),
+})
+
+// Kernel to hyp of a real shape; hyp to kernel (12 digits become 16); physical (short tokens grow); identity near 0.
+const KERNEL = plan(
+  [0xffff_0000_0000_0000n, 0xffff_0000_8000_0000n, 0x89b3_4000_0000n - 0xffff_0000_0000_0000n],
+  [0xffff_ad43_0620_0000n, 0xffff_ad43_0821_0000n, 0x89b3_8020_0000n - 0xffff_ad43_0620_0000n],
+)
+const HYP = plan([0x89b3_4000_0000n, 0x89b3_c000_0000n, 0xffff_0000_0000_0000n - 0x89b3_4000_0000n])
+const PHYS = plan([0x4000_0000n, 0xc000_0000n, 0xffff_0000_0000_0000n - 0x4000_0000n])
+const LOW = plan([0n, 0x1000n, 0xffff_8000_0000_0000n])
+const SHRINK = plan([0xffff_0000_0000_0000n, 0xffff_0000_0000_1000n, -0xffff_0000_0000_0000n])
+const PLANS: Record<string, Checked> = { KERNEL, HYP, PHYS, LOW, SHRINK }
+
+/** Runs text through a rewriter in pieces of the given sizes (the last one takes the rest). */
+function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, chunk = 65536) {
+  const rewriter = new TextRewriter(p, { countAll, chunk })
+  const input = latin1(text)
+  const out: Uint8Array[] = []
+  let at = 0
+  for (const cut of [...cuts, Number.POSITIVE_INFINITY]) {
+    const stop = Math.min(input.length, at + cut)
+    do {
+      const space = rewriter.space()
+      const n = Math.min(space.length, stop - at)
+      space.set(input.subarray(at, at + n))
+      at += n
+      out.push(rewriter.commit(n, false).slice())
+    } while (at < stop)
+  }
+  rewriter.space()
+  out.push(rewriter.commit(0, true).slice())
+  rewriter.end()
+  return { text: fromLatin1(Buffer.concat(out)), counts: rewriter.counts }
+}
+
+function check(p: Checked, text: string, cuts: number[] = [], chunk?: number) {
+  const want = rewriteTextOracle(text, (x) => translateOracle(p.segments, x))
+  const got = rewrite(p, text, cuts, true, chunk)
+  expect(got.text).toBe(want.text)
+  expect(got.counts).toEqual({
+    bytesIn: text.length,
+    bytesOut: want.text.length,
+    translated: want.translated,
+    missed: want.missed,
+    firstMiss: want.firstMiss,
+  })
+  // Passing over tokens that are too short to translate changes no byte.
+  const quick = rewrite(p, text, cuts, false, chunk)
+  expect(quick.text).toBe(want.text)
+  expect(quick.counts.translated).toBe(want.translated)
+}
+
+const SAMPLES = [
+  'Trace 0: 0x7f9f92705c80 [0000000000007001/ffffad43062114a0/00000021/ff000200] \n',
+  ' kvmtest-106 [001] d.... 36.029535: kvm_entry: PC: 0x0000000040000000\r\n => f+0x388/0x800 <ffffad430665aa98>\r\n',
+  '0x0 0x1 0xfff 0x1000 0X0 0x00000000000000000 0x0000000000000000\n',
+  'ffffad43062114a0',
+  'FFFFAD43062114A0 FFFFad43062114A0 0xFFFFAD43062114A0 0X89B340000000\n',
+  'xffffad43062114a0 _ffffad43062114a0 ffffad43062114a0_ ffffad43062114a0g 00xffffad43062114a0 0xxffffad43062114a0',
+  'ffffad43062114a00 0ffffad43062114a0 0xffffad43062114a00 ffffad43062114a',
+  '\xe9ffffad43062114a0\xe9 \xffffffad43062114a0',
+  '89b340000000 089b340000000 0x89b340000000,(89b3bfffffff)+89b3c0000000',
+  '40000000 040000000 0x40000000 0xbfffffff 0xc0000000 00000000c0000000 0000000040000000',
+  '0x40000000/0x40000001/0x40000002 and 0x000000040000000',
+  'ffff000000000000 0xffff000000000fff 0xFFFF00000000000A ffff000000001000',
+  '',
+  '0x',
+  '0x\n0x 0xg',
+  'f'.repeat(300),
+  `${'f'.repeat(40)} ffffad43062114a0 ${'0'.repeat(100)}ffffad43062114a0`,
+  `${'z'.repeat(100)}0xffffad43062114a0`,
+  '-ffffad43062114a0+ffffad43062114a0*ffffad43062114a0',
+]
+
+describe.each(Object.keys(PLANS))('text kernel, plan %s', (name) => {
+  const p = PLANS[name]!
+
+  test('every sample, every cut position', () => {
+    for (const sample of SAMPLES) {
+      check(p, sample)
+      for (let cut = 0; cut <= sample.length; cut++) check(p, sample, [cut])
+    }
+  })
+
+  test('one byte at a time', () => {
+    const text = SAMPLES.join('\n')
+    check(p, text, Array(text.length).fill(1))
+  })
+
+  test('every length up to 100 before, in and behind a token', () => {
+    for (let n = 0; n <= 100; n++) {
+      check(p, `${' '.repeat(n)}ffffad43062114a0${' '.repeat(100 - n)}`)
+      check(p, `${'.'.repeat(n)}0x89b340000000`)
+      check(p, `${'0'.repeat(n)} ${'f'.repeat(n)}\n0x${'0'.repeat(n)}`)
+    }
+  })
+
+  test('tokens across tiles and chunks', () => {
+    const line = SAMPLES.join(' ')
+    const text = line.repeat(Math.ceil(70_000 / line.length))
+    for (let shift = 0; shift < 40; shift++) check(p, 'x '.repeat(shift) + text)
+    for (const chunk of [1, 7, 17, 18, 19, 20, 64, 100, 4096]) check(p, text.slice(0, 20_000), [], chunk)
+  })
+
+  // Words of the alphabet that matters, near the lengths and values that matter.
+  const hex = fc.constantFrom(...'0123456789abcdefABCDEF')
+  const near = fc
+    .constantFrom(...Object.values(PLANS).flatMap((q) => q.segments.flatMap((s) => [s.start, s.end])))
+    .chain((edge) => fc.bigInt({ min: -3n, max: 3n }).map((d) => BigInt.asUintN(64, edge + d)))
+  const word = fc.oneof(
+    near.map((x) => x.toString(16)),
+    near.map((x) => x.toString(16).padStart(16, '0')),
+    near.map((x) => `0x${x.toString(16).toUpperCase()}`),
+    fc
+      .tuple(fc.constantFrom('', '0x', '0X', 'x', '0'), fc.string({ unit: hex, minLength: 0, maxLength: 20 }))
+      .map((t) => t.join('')),
+    fc.string({ unit: 'binary', maxLength: 6 }).map((s) => fromLatin1(latin1(s))),
+    fc.constantFrom(' ', '\n', '_', 'g', '.', '\r\n', '\0', '0', 'x', '\xff', '@', 'G', '`', '/', ':', '['),
+  )
+  const text = fc.array(word, { maxLength: 60 }).map((words) => words.join(''))
+
+  test('any text, any cuts', () => {
+    fc.assert(
+      fc.property(text, fc.array(fc.nat({ max: 80 }), { maxLength: 8 }), (t, cuts) => check(p, t, cuts)),
+      { numRuns: 1500 },
+    )
+  })
+})
+
+test('the macro goes to every token', () => {
+  const mask = 0xffff_ffffn
+  const tag = 0x12_0000_0000n
+  const text = SAMPLES.join('\n')
+  const want = rewriteTextOracle(text, (x) => (x & mask) + tag)
+  expect(rewrite({ kind: 'macro', mask, tag }, text).text).toBe(want.text)
+})
+
+test('what is outside the chunk is left alone, whatever stands there', () => {
+  // A previous longer chunk leaves its bytes behind the present one: they must not become part of a token.
+  const rewriter = new TextRewriter(KERNEL, { countAll: true })
+  rewriter.space().fill(0x66).set(latin1('\n'), 199)
+  rewriter.commit(200, false)
+  const space = rewriter.space()
+  space.set(latin1('ffffad43062114a0'))
+  expect(fromLatin1(rewriter.commit(16, false))).toBe('')
+  rewriter.space()
+  expect(fromLatin1(rewriter.commit(0, true))).toBe('000089b3802114a0')
+})

@@ -18,6 +18,10 @@ export interface Quantities extends Required<HypLayout> {
   end: bigint
   /** Image VA of __hyp_idmap_text_start. */
   idmapSymbol: bigint
+  /** The same symbols where they were linked: run-time address less KASLR offset. */
+  linkStext: bigint
+  linkEnd: bigint
+  linkIdmapSymbol: bigint
   /** Physical start of /proc/iomem's "Kernel code" and end of its "Kernel data". */
   codePhys: bigint
   endPhys: bigint
@@ -65,7 +69,10 @@ export interface Provenance {
 export interface Fact<Q extends Quantity = Quantity> extends Provenance {
   readonly field: Q
   readonly value: Quantities[Q]
-  /** 2: said by the person. 1: of a preferred file. 0: any other. A derived fact has the least of those it rests on. */
+  /**
+   * 2: said by the person. 1: of a preferred file. 0: any other. -1: likely, used where nothing better says otherwise. A derived
+   * fact has the least of those it rests on.
+   */
   readonly priority: number
   /** For a derived fact: every quantity it rests on, directly or not. */
   readonly ancestors?: ReadonlySet<Quantity>
@@ -121,8 +128,8 @@ export class FileFindings {
     this.priority = priority
   }
 
-  say<Q extends Quantity>(field: Q, value: Quantities[Q], where: string, rule: string): void {
-    this.facts.push({ field, value, file: this.file, where, rule, priority: this.priority } as Fact)
+  say<Q extends Quantity>(field: Q, value: Quantities[Q], where: string, rule: string, priority = this.priority): void {
+    this.facts.push({ field, value, file: this.file, where, rule, priority } as Fact)
   }
 
   pair(kernel: bigint | undefined, symbol: string | undefined, hyp: bigint, where: string): void {

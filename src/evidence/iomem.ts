@@ -65,7 +65,7 @@ export class IomemReader {
    * takes tag_lsb from the ends of all of it, so such ranges count as DRAM where they continue System RAM.
    */
   private banks(ram: readonly Entry[]): { banks: Range[]; extended: boolean } {
-    let chosen: Range[] = ram
+    let chosen: readonly Range[] = ram
     const reserved = this.top.filter(({ name }) => name === 'reserved')
     for (;;) {
       const more = reserved.filter(

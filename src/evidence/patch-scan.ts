@@ -16,7 +16,6 @@ import type { ByteSource } from './source.js'
 
 const CHUNK = 1 << 20
 const PAGE = 4096
-const SEQUENCE_BYTES = 20
 const HIT_BYTES = 16
 const CAPACITY = 1024
 /** Room in front of a chunk for what the last one left: less than a sequence, rounded to keep chunks aligned. */
@@ -126,7 +125,7 @@ export class PatchScanner {
 
   /** Scans [start, end) of the module's memory; how many bytes of it need not be seen again. */
   private look(start: number, end: number, place: bigint): number {
-    const { exports, consumed: _ } = this.kernel
+    const { exports } = this.kernel
     let from = start
     for (;;) {
       const count = exports.scanPatch(from, end, this.hits, CAPACITY)
@@ -190,6 +189,3 @@ export function weigh(groups: readonly HitGroup[]): ScanVerdict {
   const strays = counted.filter((group) => !large.includes(group))
   return large.length === 1 ? { best: largest, strays, rivals: [] } : { best: undefined, strays, rivals: large }
 }
-
-/** Bytes of a sequence, for whoever cuts memory into pieces. */
-export { SEQUENCE_BYTES }

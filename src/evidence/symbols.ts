@@ -1,4 +1,4 @@
-import type { FileFindings } from './facts.js'
+import type { FileFindings, Quantity } from './facts.js'
 
 /** A line of /proc/kallsyms, System.map or `nm` output. */
 export interface SymbolLine {
@@ -132,21 +132,29 @@ export class SymbolReader {
     if (this.linkTime) {
       const text = at('_text')
       const stext = at('_stext')
-      if (text !== undefined) {
-        findings.say('linkBase', text.address, `line ${text.line}`, 'link-time address of _text')
-      } else if (stext !== undefined) {
-        findings.say('linkBase', stext.address - 0x10000n, `line ${stext.line}`, 'link-time address of _stext, 64 KiB above _text')
+      const base = text ?? (stext && { address: stext.address - 0x10000n, line: stext.line })
+      if (base !== undefined) {
+        // Until 5.7 the image began TEXT_OFFSET (512 KiB) above KIMAGE_VADDR.
+        const linkBase = base.address - (base.address % 0x200000n)
+        const rule = `link-time address of ${text === undefined ? '_stext, 64 KiB above _text' : '_text'}`
+        findings.say('linkBase', linkBase, `line ${base.line}`, rule)
       }
+      const linked = { linkStext: '_stext', linkEnd: '_end', linkIdmapSymbol: '__hyp_idmap_text_start' } as const
+      this.say(findings, linked, 'link-time address')
       findings.note(
         "its addresses are link-time ones: a System.map, or /proc/kallsyms of a boot without KASLR. They give no run-time address unless other evidence gives the KASLR offset",
       )
       return
     }
-    const addresses = { text: '_text', stext: '_stext', end: '_end', idmapSymbol: '__hyp_idmap_text_start' } as const
-    for (const [field, name] of Object.entries(addresses)) {
-      const symbol = at(name)
-      if (symbol === undefined) continue
-      findings.say(field as keyof typeof addresses, symbol.address, `line ${symbol.line}`, `address of ${name}`)
+    this.say(findings, { text: '_text', stext: '_stext', end: '_end', idmapSymbol: '__hyp_idmap_text_start' }, 'address')
+  }
+
+  private say(findings: FileFindings, names: Readonly<Partial<Record<Quantity, string>>>, what: string): void {
+    for (const [field, name] of Object.entries(names)) {
+      const symbol = this.symbols.get(name)
+      if (symbol !== undefined) {
+        findings.say(field as 'text', symbol.address, `line ${symbol.line}`, `${what} of ${name}`)
+      }
     }
   }
 }

@@ -6,7 +6,7 @@ import type { Fact, FileFindings, Quantity } from './facts.js'
 import { kernelKind } from './kernel-address.js'
 import { PatchScanner, weigh } from './patch-scan.js'
 import type { ByteSource } from './source.js'
-import { forEachLine, readFully, bytesSource } from './source.js'
+import { bytesSource, forEachLine, readFully } from './source.js'
 import { KERNEL_VARIABLES, vaBitsMinOfLinkBase } from './symbols.js'
 import { VmcoreinfoReader } from './vmcoreinfo.js'
 
@@ -20,7 +20,7 @@ export interface SymbolAddresses {
 /** Text of any kernel ends this far above its start. */
 const TEXT_SPAN = 1 << 26
 /** Less memory than this no host of KVM has: headers that list less are a cut of a core. */
-const LEAST_RAM = 1n << 25
+const LEAST_RAM = 1n << 25n
 
 type SegmentKind = 'image' | 'linear' | 'physical'
 
@@ -55,7 +55,13 @@ export function readCore(
   for (const table of symbols) readVariables(source, core, segments, table, findings)
   const scanner = new PatchScanner()
   for (const { segment, from, length } of scanOrder(segments, findings)) {
-    scanner.scan(source, segment.offset + from, length, segment.physical + BigInt(from), () => !exhaustive && scanner.overwhelming)
+    scanner.scan(
+      source,
+      segment.offset + from,
+      length,
+      segment.physical + BigInt(from),
+      () => !exhaustive && scanner.overwhelming,
+    )
     if (!exhaustive && scanner.overwhelming) break
   }
   reportScan(scanner, findings, 'physical address')
@@ -105,7 +111,12 @@ function sayHeaders(segments: readonly KnownSegment[], findings: FileFindings): 
     const offset = fact(findings, 'kaslrOffset')
     const whole = base !== undefined && offset !== undefined && image.virtual === wrap64(base + offset)
     if (whole && image.memorySize >= 1n << 22n) {
-      findings.say('end', image.virtual + image.memorySize, `segment ${image.index}`, 'end of the segment of the kernel image')
+      findings.say(
+        'end',
+        image.virtual + image.memorySize,
+        `segment ${image.index}`,
+        'end of the segment of the kernel image',
+      )
     }
   }
   const linear = segments.find(({ kind }) => kind === 'linear')
@@ -145,11 +156,14 @@ function scanOrder(segments: readonly KnownSegment[], findings: FileFindings): S
   const others = segments.filter(
     ({ kind, physical, fileSize }) =>
       kind !== 'image' &&
-      !image.some((seen) => seen.physical <= physical && physical + BigInt(fileSize) <= seen.physical + BigInt(seen.fileSize)),
+      !image.some(
+        (seen) => seen.physical <= physical && physical + BigInt(fileSize) <= seen.physical + BigInt(seen.fileSize),
+      ),
   )
   const stext = fact(findings, 'stext')
   const voffset = fact(findings, 'kimageVoffset')
-  if (image.length > 0 || stext === undefined || voffset === undefined) return [...image.map(whole), ...others.map(whole)]
+  if (image.length > 0 || stext === undefined || voffset === undefined)
+    return [...image.map(whole), ...others.map(whole)]
   const text = wrap64(stext - voffset)
   const first: ScanRange[] = []
   const rest: ScanRange[] = []
@@ -163,7 +177,8 @@ function scanOrder(segments: readonly KnownSegment[], findings: FileFindings): S
     const length = Math.min(TEXT_SPAN, segment.fileSize - from)
     first.push({ segment, from, length })
     if (from > 0) rest.push({ segment, from: 0, length: from })
-    if (from + length < segment.fileSize) rest.push({ segment, from: from + length, length: segment.fileSize - from - length })
+    if (from + length < segment.fileSize)
+      rest.push({ segment, from: from + length, length: segment.fileSize - from - length })
   }
   return [...first, ...rest]
 }
@@ -250,7 +265,9 @@ function reportScan(scanner: PatchScanner, findings: FileFindings, unit: string)
   }
   if (rivals.length > 0) findings.note(`holds patched text of ${rivals.length} kernels or boots`)
   for (const { tagLsb, tagVal, count, at } of strays) {
-    findings.note(`${count} patched sequence${count === 1 ? '' : 's'} disagree: tag_lsb ${tagLsb}, tag_val ${formatU64(tagVal)} at ${unit} ${places(at, count)}`)
+    findings.note(
+      `${count} patched sequence${count === 1 ? '' : 's'} disagree: tag_lsb ${tagLsb}, tag_val ${formatU64(tagVal)} at ${unit} ${places(at, count)}`,
+    )
   }
   const swapped = best?.swapped ?? rivals.some((rival) => rival.swapped)
   if (swapped) findings.note('the bytes of every 32-bit word are reversed (big-endian data): read accordingly')

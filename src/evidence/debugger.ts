@@ -64,7 +64,9 @@ export class DebuggerReader {
 
   report(): void {
     if (this.unnamed > 0 && this.count === 0) {
-      this.findings.note('values ($1 = …) without the names of what was printed: keep the commands, or write tag_val = …')
+      this.findings.note(
+        'values ($1 = …) without the names of what was printed: keep the commands, or write tag_val = …',
+      )
     }
   }
 

@@ -374,7 +374,10 @@ function apply(rule: Rule, { settled, values }: Conclusions): Fact | undefined {
   return {
     field: rule.to,
     value: value as Fact['value'],
-    ...joined(inputs.map(({ fact }) => fact), rule.text),
+    ...joined(
+      inputs.map(({ fact }) => fact),
+      rule.text,
+    ),
     priority: rule.weak ? Math.min(least, -1) : least,
     ancestors,
   }
@@ -391,14 +394,17 @@ function settle(facts: readonly Fact[]): Conclusions {
   const settled = new Map<Quantity, Settled>()
   const conflicts: Conflict[] = []
   const values: Record<string, unknown> = {}
-  const byField = Map.groupBy(facts, ({ field }) => field)
+  const byField = groupBy(facts, ({ field }) => field)
   for (const [field, all] of byField) {
     const top = Math.max(...all.map(({ priority }) => priority))
     const sides = sidesOf(all.filter(({ priority }) => priority === top))
     if (sides.length > 1) {
       // Guesses that disagree cancel out.
       if (top < 0) continue
-      conflicts.push({ field, sides: sides.map((side) => ({ value: side[0]!.value, provenance: side.map(provenanceOf) })) })
+      conflicts.push({
+        field,
+        sides: sides.map((side) => ({ value: side[0]!.value, provenance: side.map(provenanceOf) })),
+      })
       continue
     }
     const fact = sides[0]![0]!
@@ -438,4 +444,15 @@ function same(a: Fact, b: Fact): boolean {
 
 function text(value: unknown): string {
   return JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? `0x${v.toString(16)}` : v))
+}
+
+/** Map.groupBy, which Node 20 does not have. */
+export function groupBy<T, K>(items: readonly T[], key: (item: T) => K): Map<K, T[]> {
+  const groups = new Map<K, T[]>()
+  for (const item of items) {
+    const group = groups.get(key(item))
+    if (group === undefined) groups.set(key(item), [item])
+    else group.push(item)
+  }
+  return groups
 }

@@ -89,7 +89,9 @@ export function readElfCore(source: ByteSource): ElfCore | ElfRefusal {
     }
   }
   if (bad > 0) {
-    warnings.push(`${bad} program header${bad === 1 ? '' : 's'} left out: beyond the end of the file or of the address space`)
+    warnings.push(
+      `${bad} program header${bad === 1 ? '' : 's'} left out: beyond the end of the file or of the address space`,
+    )
   }
   return { segments, notes, littleEndian, warnings }
 }

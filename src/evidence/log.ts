@@ -65,7 +65,8 @@ const RULES: readonly LogRule[] = [
     pattern: /\bUsing (\d\d)-bit virtual addresses at EL2/,
     say(findings, [, bits], where) {
       // The page table's width is the larger of 48 and vabits_actual, so 52 can only come from the latter.
-      if (bits === '52') findings.say('vaBitsActual', 52, where, 'virtual addresses at EL2: 52 bits only with 52 at EL1')
+      if (bits === '52')
+        findings.say('vaBitsActual', 52, where, 'virtual addresses at EL2: 52 bits only with 52 at EL1')
     },
   },
   {

@@ -154,8 +154,7 @@ export class PatchScanner {
     const form = (kind & 3) === 2 ? 'mask-only' : 'full'
     if (form === 'mask-only' && tagLsb < LEAST_MASK_ONLY) return
     const group = this.groups.find(
-      (known) =>
-        known.tagLsb === tagLsb && known.tagVal === tagVal && known.form === form && known.swapped === swapped,
+      (known) => known.tagLsb === tagLsb && known.tagVal === tagVal && known.form === form && known.swapped === swapped,
     )
     if (group === undefined) {
       if (this.groups.length < GROUPS) this.groups.push({ tagLsb, tagVal, form, swapped, count: 1, at: [at] })

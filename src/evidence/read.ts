@@ -1,8 +1,8 @@
 import { parseLayout } from '../layout/json.js'
+import { readCore, type SymbolAddresses, scanWhole } from './core.js'
 import { DebuggerReader } from './debugger.js'
-import { FileFindings, LAYOUT_FIELDS } from './facts.js'
 import { isElf } from './elf-core.js'
-import { readCore, scanWhole, type SymbolAddresses } from './core.js'
+import { FileFindings, LAYOUT_FIELDS } from './facts.js'
 import { IomemReader } from './iomem.js'
 import { LogReader } from './log.js'
 import { PairReader } from './pairs.js'
@@ -35,7 +35,11 @@ const HEAD = 4096
 /**
  * Reads all evidence. Symbols come before cores, which need them; pairs that name symbols make their tables be read again.
  */
-export function readEvidence(sources: readonly ByteSource[], preferred: ReadonlySet<string>, exhaustive: boolean): ReadFile[] {
+export function readEvidence(
+  sources: readonly ByteSource[],
+  preferred: ReadonlySet<string>,
+  exhaustive: boolean,
+): ReadFile[] {
   const priority = (source: ByteSource) => (preferred.has(source.name) ? 1 : 0)
   const opened = sources.map((source) => {
     const head = new Uint8Array(HEAD)
@@ -169,7 +173,12 @@ function resolveNames(findings: FileFindings, tables: readonly SymbolAddresses[]
     if (pair.symbol === undefined) continue
     const table = tables.find(({ linkTime, addresses }) => !linkTime && addresses.has(pair.symbol!))
     if (table === undefined) missing.add(pair.symbol)
-    else findings.pairs[i] = { ...pair, kernel: table.addresses.get(pair.symbol), rule: `known pair, ${pair.symbol} by ${table.file}` }
+    else
+      findings.pairs[i] = {
+        ...pair,
+        kernel: table.addresses.get(pair.symbol),
+        rule: `known pair, ${pair.symbol} by ${table.file}`,
+      }
   }
   if (missing.size > 0) {
     const names = [...missing].slice(0, 3).join(', ')

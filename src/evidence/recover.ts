@@ -91,9 +91,37 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
 
 /** The machine that a recovered layout describes, and the fields it still lacks. */
 export function machineOf({ layout, release }: Recovery): { machine: Partial<Machine>; missing: (keyof Machine)[] } {
-  const { generation, mode, pageSize, vaBits, vaBitsActual, dram, idmap, physOffset, image, kimageVoffset, kaslrOffset, tagVal } = layout
-  const fields = { generation, mode, pageSize, vaBits, vaBitsActual, dram, idmap, physOffset, image, kimageVoffset, kaslrOffset, tagVal }
-  const machine = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<Machine>
+  const {
+    generation,
+    mode,
+    pageSize,
+    vaBits,
+    vaBitsActual,
+    dram,
+    idmap,
+    physOffset,
+    image,
+    kimageVoffset,
+    kaslrOffset,
+    tagVal,
+  } = layout
+  const fields = {
+    generation,
+    mode,
+    pageSize,
+    vaBits,
+    vaBitsActual,
+    dram,
+    idmap,
+    physOffset,
+    image,
+    kimageVoffset,
+    kaslrOffset,
+    tagVal,
+  }
+  const machine = Object.fromEntries(
+    Object.entries(fields).filter(([, value]) => value !== undefined),
+  ) as Partial<Machine>
   const required = ['generation', 'pageSize', 'vaBits', 'dram', 'idmap'] as const
   const missing = required.filter((field) => machine[field] === undefined)
   void release
@@ -107,8 +135,14 @@ function withTag(facts: readonly Fact[]): Fact[] {
   for (const fact of facts) {
     if (fact.field !== 'tagVal') continue
     const lsb = lsbs.find(({ file }) => file === fact.file) ?? lsbs[0]
-    if (lsb === undefined || lsbs.some(({ value, priority }) => value !== lsb.value && priority >= lsb.priority)) continue
-    const ancestors = new Set([...(fact.ancestors ?? []), ...(lsb.ancestors ?? []), 'tagVal' as const, 'tagLsb' as const])
+    if (lsb === undefined || lsbs.some(({ value, priority }) => value !== lsb.value && priority >= lsb.priority))
+      continue
+    const ancestors = new Set([
+      ...(fact.ancestors ?? []),
+      ...(lsb.ancestors ?? []),
+      'tagVal' as const,
+      'tagLsb' as const,
+    ])
     tags.push({ ...fact, field: 'tag', value: (fact.value as bigint) << BigInt(lsb.value), ancestors })
   }
   return [...facts, ...tags]
@@ -135,7 +169,9 @@ function candidate(known: Partial<HypLayout>, { tagLsb, tagVal }: Tag): HypLayou
 }
 
 function ordered(layout: HypLayout): HypLayout {
-  return Object.fromEntries(LAYOUT_FIELDS.flatMap((field) => (layout[field] === undefined ? [] : [[field, layout[field]]])))
+  return Object.fromEntries(
+    LAYOUT_FIELDS.flatMap((field) => (layout[field] === undefined ? [] : [[field, layout[field]]])),
+  )
 }
 
 /** What makes a complete layout impossible: its own checks, which relate fields to each other. */
@@ -150,7 +186,11 @@ function contradiction(layout: HypLayout): Conflict | undefined {
   }
 }
 
-function unknownOf(layout: Partial<HypLayout>, disputed: ReadonlySet<string>, hint: string | undefined): Recovery['unknown'] {
+function unknownOf(
+  layout: Partial<HypLayout>,
+  disputed: ReadonlySet<string>,
+  hint: string | undefined,
+): Recovery['unknown'] {
   const unknown: Record<string, string> = {}
   for (const field of LAYOUT_FIELDS) {
     if (layout[field] !== undefined) continue

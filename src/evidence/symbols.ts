@@ -142,11 +142,15 @@ export class SymbolReader {
       const linked = { linkStext: '_stext', linkEnd: '_end', linkIdmapSymbol: '__hyp_idmap_text_start' } as const
       this.say(findings, linked, 'link-time address')
       findings.note(
-        "its addresses are link-time ones: a System.map, or /proc/kallsyms of a boot without KASLR. They give no run-time address unless other evidence gives the KASLR offset",
+        'its addresses are link-time ones: a System.map, or /proc/kallsyms of a boot without KASLR. They give no run-time address unless other evidence gives the KASLR offset',
       )
       return
     }
-    this.say(findings, { text: '_text', stext: '_stext', end: '_end', idmapSymbol: '__hyp_idmap_text_start' }, 'address')
+    this.say(
+      findings,
+      { text: '_text', stext: '_stext', end: '_end', idmapSymbol: '__hyp_idmap_text_start' },
+      'address',
+    )
   }
 
   private say(findings: FileFindings, names: Readonly<Partial<Record<Quantity, string>>>, what: string): void {

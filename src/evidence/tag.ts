@@ -1,6 +1,6 @@
 import { isSince } from '../layout/generations.js'
 import { fls64, formatU64, lowMask, wrap64 } from '../u64.js'
-import { type Conclusions, type Conflict, joined, lsbOfMemory, type Values } from './derive.js'
+import { type Conclusions, type Conflict, groupBy, joined, lsbOfMemory, type Values } from './derive.js'
 import type { Fact, HypAddress, Pair, Provenance, Quantity, Tag } from './facts.js'
 import { kernelKind, vaBitsOfLinear } from './kernel-address.js'
 
@@ -39,11 +39,15 @@ export function factsOfPairs(pairs: readonly Pair[], { values }: Conclusions): F
       facts.push({ field, value, file, where, rule, priority, ancestors: new Set(from) } as Fact)
     if (kind === 'image' && values.kimageVoffset !== undefined) {
       const physical = wrap64(kernel - values.kimageVoffset)
-      say('hypPhysvirtOffset', wrap64(physical - hyp), 'image address - kimage_voffset - hyp address', ['kimageVoffset'])
+      say('hypPhysvirtOffset', wrap64(physical - hyp), 'image address - kimage_voffset - hyp address', [
+        'kimageVoffset',
+      ])
     }
     if (kind === 'linear' && values.linearShift !== undefined) {
       const physical = wrap64(kernel - values.linearShift)
-      say('hypPhysvirtOffset', wrap64(physical - hyp), 'physical address by the linear map - hyp address', ['linearShift'])
+      say('hypPhysvirtOffset', wrap64(physical - hyp), 'physical address by the linear map - hyp address', [
+        'linearShift',
+      ])
     }
     if (kind === 'linear' && (values.generation === undefined || isSince(values.generation, '5.4'))) {
       const bits = vaBitsOfLinear(kernel)
@@ -63,7 +67,11 @@ function kindOf(kernel: bigint, { image, vaBitsMin }: Values): 'linear' | 'image
  * address less it is a hyp address); L from the ends of DRAM by the kernel's own rule, or else bounded by how much hyp and linear
  * addresses agree.
  */
-export function solveTag(conclusions: Conclusions, pairs: readonly Pair[], addresses: readonly HypAddress[]): TagSolution {
+export function solveTag(
+  conclusions: Conclusions,
+  pairs: readonly Pair[],
+  addresses: readonly HypAddress[],
+): TagSolution {
   const { values } = conclusions
   const constraints = [
     ...pairs.map((pair) => ofPair(pair, values)),
@@ -76,7 +84,10 @@ export function solveTag(conclusions: Conclusions, pairs: readonly Pair[], addre
   const settledLsb = conclusions.settled.get('tagLsb')?.fact.value as number | undefined
   const settledTag = conclusions.settled.get('tagVal')?.fact.value as bigint | undefined
   if (settledLsb !== undefined && settledTag !== undefined) {
-    return { ...NOTHING, conflicts: crossCheck(conclusions, { tagLsb: settledLsb, tagVal: settledTag }, constraints, byMemory) }
+    return {
+      ...NOTHING,
+      conflicts: crossCheck(conclusions, { tagLsb: settledLsb, tagVal: settledTag }, constraints, byMemory),
+    }
   }
   // Evidence disagrees about the tag: nothing is to be settled by yet other evidence.
   if (conclusions.conflicts.some(({ field }) => field === 'tagLsb' || field === 'tagVal')) return NOTHING
@@ -93,7 +104,9 @@ export function solveTag(conclusions: Conclusions, pairs: readonly Pair[], addre
   const [only] = fits
   if (only === undefined) return { ...NOTHING, conflicts: [contradiction(constraints, byMemory, lsbs, values)] }
   if (fits.length > 1) return { ...NOTHING, fits, hint: decide(fits, pairs) }
-  const independent = constraints.filter((constraint, i) => i === 0 || constraint.file !== first.file || constraint.rule !== first.rule)
+  const independent = constraints.filter(
+    (constraint, i) => i === 0 || constraint.file !== first.file || constraint.rule !== first.rule,
+  )
   const facts: Fact[] = independent.map(({ file, where, rule, priority, ancestors }) => ({
     field: 'tagVal',
     value: only.tagVal,
@@ -104,7 +117,11 @@ export function solveTag(conclusions: Conclusions, pairs: readonly Pair[], addre
     ancestors: new Set([...ancestors, 'tagLsb' as const]),
   }))
   if (settledLsb === undefined) {
-    facts.push(byMemory !== undefined ? lsbFact(byMemory) : { ...facts[0]!, field: 'tagLsb', value: only.tagLsb, rule: `the only tag_lsb that fits ${first.rule}` })
+    facts.push(
+      byMemory !== undefined
+        ? lsbFact(byMemory)
+        : { ...facts[0]!, field: 'tagLsb', value: only.tagLsb, rule: `the only tag_lsb that fits ${first.rule}` },
+    )
   }
   return { ...NOTHING, fits, facts }
 }
@@ -158,7 +175,9 @@ function ofPhysvirtOffset({ settled, values }: Conclusions): Constraint[] {
   const physical =
     values.dram?.[0]?.start ??
     values.codePhys ??
-    (values.kimageVoffset !== undefined && values.stext !== undefined ? wrap64(values.stext - values.kimageVoffset) : undefined)
+    (values.kimageVoffset !== undefined && values.stext !== undefined
+      ? wrap64(values.stext - values.kimageVoffset)
+      : undefined)
   if (offset === undefined || shift === undefined || place === undefined || physical === undefined) return []
   const ancestors = ancestorsOf(offset.fact, shift.fact, place.fact)
   if (ancestors.has('tagVal')) return []
@@ -208,7 +227,12 @@ function allowed(lsb: number, tag: bigint, values: Values, told: boolean): boole
 }
 
 /** Checks a tag that is known against everything else. */
-function crossCheck(conclusions: Conclusions, known: Tag, constraints: readonly Constraint[], byMemory: LsbRule | undefined): Conflict[] {
+function crossCheck(
+  conclusions: Conclusions,
+  known: Tag,
+  constraints: readonly Constraint[],
+  byMemory: LsbRule | undefined,
+): Conflict[] {
   const conflicts: Conflict[] = []
   const own = conclusions.settled.get('tagVal')!
   const tag = known.tagVal << BigInt(known.tagLsb)
@@ -216,7 +240,7 @@ function crossCheck(conclusions: Conclusions, known: Tag, constraints: readonly 
     (constraint) => constraint.priority >= own.fact.priority && constraint.tag(known.tagLsb) !== tag,
   )
   if (against.length > 0) {
-    const sides = Map.groupBy(against, (constraint) => constraint.tag(known.tagLsb))
+    const sides = groupBy(against, (constraint) => constraint.tag(known.tagLsb))
     conflicts.push({
       field: 'tagVal',
       sides: [

@@ -2,7 +2,8 @@ import type { PageSize } from '../layout/types.js'
 import { wrap64 } from '../u64.js'
 import type { FileFindings } from './facts.js'
 
-const LINE = /^(?:(OSRELEASE|BUILD-ID|PAGESIZE|KERNELOFFSET|CRASHTIME)|(NUMBER|SYMBOL|OFFSET|SIZE|LENGTH)\(([^)]+)\))=(.*)$/
+const LINE =
+  /^(?:(OSRELEASE|BUILD-ID|PAGESIZE|KERNELOFFSET|CRASHTIME)|(NUMBER|SYMBOL|OFFSET|SIZE|LENGTH)\(([^)]+)\))=(.*)$/
 
 /** VMCOREINFO: /sys/kernel/vmcoreinfo's text, which cores carry as a note. */
 export class VmcoreinfoReader {

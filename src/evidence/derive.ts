@@ -344,8 +344,16 @@ const ROUNDS = 16
 export function conclude(facts: readonly Fact[]): Conclusions {
   let conclusions = settle(facts)
   let before = ''
+  let last: Fact[] = []
   for (let round = 0; round < ROUNDS; round++) {
-    const derived = RULES.flatMap((rule) => apply(rule, conclusions) ?? [])
+    const disputed = new Set<string>(conclusions.conflicts.map(({ field }) => field))
+    // What contradicts other evidence goes on doing so, though nothing more is concluded from either.
+    const standing = last.filter(({ field }) => disputed.has(field))
+    const derived = [
+      ...standing,
+      ...RULES.flatMap((rule) => (disputed.has(rule.to) ? [] : (apply(rule, conclusions) ?? []))),
+    ]
+    last = derived
     conclusions = settle([...facts, ...derived])
     const now = derived.map(({ field, value, priority }) => `${field} ${text(value)} ${priority}`).join('\n')
     if (now === before) break

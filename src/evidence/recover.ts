@@ -62,7 +62,11 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   const solution = solveTag(conclusions, pairs, addresses)
   if (solution.facts.length > 0) conclusions = conclude(withTag([...all, ...solution.facts]))
   else conclusions = conclude(withTag(all))
-  const conflicts = [...conclusions.conflicts, ...solution.conflicts]
+  // The tag in place is shown by its two parts.
+  const conflicts = [...conclusions.conflicts, ...solution.conflicts].filter(
+    ({ field }, _, all) =>
+      field !== 'tag' || !all.some((other) => other.field === 'tagVal' || other.field === 'tagLsb'),
+  )
   const { layout, provenance } = assemble(conclusions)
   const disputed = new Set(conflicts.map(({ field }) => field))
   const tags = rivals.length > 0 && disputed.has('tagVal') ? rivals : solution.fits.length > 1 ? solution.fits : []

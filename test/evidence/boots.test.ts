@@ -27,7 +27,9 @@ function panicOf(boot: Boot): string {
     '[    9.862213] FAR:ffff4e0ec3375418 HPFAR:00000000000a0000 PAR:0000000000000000',
     '[    9.862213] VCPU:0000000000000000',
     `[    9.862509] CPU: 1 PID: 118 Comm: kvmtest Not tainted ${boot.kernel_version} #1 Debian`,
-    `[    9.872998] Kernel Offset: 0x${hex(kaslr)} from 0x${hex(linkBase)}`,
+    kaslr === 0n
+      ? '[    9.872998] Kernel Offset: disabled'
+      : `[    9.872998] Kernel Offset: 0x${hex(kaslr)} from 0x${hex(linkBase)}`,
     `[    9.873104] PHYS_OFFSET: 0x${hex(BigInt(boot.memstart_addr))}`,
   ].join('\n')
 }

@@ -190,7 +190,7 @@ describe('program headers', () => {
         if (header === headers[1] && BigInt(offset) === header.offset) {
           for (let i = 0; i < 20; i++)
             into.set(
-              new Uint8Array(new Uint32Array([0x92407800, 0x93c07c00, 0x913bb400, 0x9145d400, 0x93c08400]).buffer),
+              new Uint8Array(new Uint32Array([0x92407800, 0x93c07c00, 0x91100c00, 0x91405800, 0x93c08400]).buffer),
               64 * i,
             )
         }
@@ -201,7 +201,7 @@ describe('program headers', () => {
     expect(conflicts).toEqual([])
     expect(layout).toMatchObject({
       tagLsb: 31,
-      tagVal: 0x175eedn,
+      tagVal: 0x16403n,
       kimageVoffset: 0xffff800080000000n - 0x40200000n,
       image: { start: 0xffff800080000000n, end: 0xffff800080000000n + 36n * MIB },
       physOffset: 0x40000000n,

@@ -70,7 +70,7 @@ describe.each(NAMES)('%s', (name) => {
     const recovery = recover(name, 'text.bin')
     expectTrue(recovery, TAG)
     const { sequences } = JSON.parse(read(name, 'text.json').toString()) as { sequences: { offset: number }[] }
-    const [{ where, rule }] = recovery.provenance.tagVal as [{ where: string; rule: string }]
+    const { where, rule } = recovery.provenance.tagVal![0]!
     expect(where).toBe(`offset 0x${sequences[0]!.offset.toString(16)} and ${sequences.length - 1} more`)
     expect(rule).toContain(`${sequences.length} that agree`)
   })

@@ -174,10 +174,40 @@ test('7.3 unmaps the linear alias of its data: zeros read there are no evidence'
     const header = 64 + 56 * i
     if (view.getBigUint64(header + 16, true) >> 40n === 0xffffcfn) view.setUint32(header, 0, true)
   }
-  const recovery = recoverLayout([bytesSource('kcore', core), source('d73-a57', 'kallsyms.txt')])
+  const kallsyms = read('d73-a57', 'kallsyms.txt').toString()
+  const few = kallsyms.split('\n').filter((line) => / (tag_val|_text|_stext)$/.test(line))
+  for (const symbols of [kallsyms, few.join('\n')]) {
+    const recovery = recoverLayout([bytesSource('kcore', core), bytesSource('kallsyms', symbols)])
+    expect(recovery.conflicts).toEqual([])
+    expect(recovery.layout.tagVal).toBe(0x16403n)
+    expect(recovery.provenance.tagVal!.every(({ rule }) => !rule.startsWith("the kernel's"))).toBe(true)
+  }
+})
+
+test('variables that were not set yet, an all-zero va_mask among them, are no evidence', () => {
+  const core = new Uint8Array(read('d73-a57', 'core.elf'))
+  const symbols = read('d73-a57', 'kallsyms.txt').toString()
+  const phys = (name: string) =>
+    BigInt(`0x${new RegExp(`^(\\w+) . ${name}$`, 'm').exec(symbols)![1]}`) - 0xffffcf5543800000n
+  const view = new DataView(core.buffer)
+  for (let i = 0; i < view.getUint16(56, true); i++) {
+    const header = Number(view.getBigUint64(32, true)) + 56 * i
+    const start = view.getBigUint64(header + 24, true)
+    const into = phys('va_mask') - start
+    if (into < 0n || into >= view.getBigUint64(header + 32, true)) continue
+    const at = Number(view.getBigUint64(header + 8, true) + into)
+    core.fill(0, at, at + 24)
+  }
+  const recovery = recoverLayout([bytesSource('core', core), source('d73-a57', 'kallsyms.txt')])
   expect(recovery.conflicts).toEqual([])
   expect(recovery.layout.tagVal).toBe(0x16403n)
-  expect(recovery.provenance.tagVal!.every(({ rule }) => !rule.startsWith("the kernel's"))).toBe(true)
+})
+
+test('nothing supports itself', () => {
+  const { provenance } = recover('d73-a57', 'vmcoreinfo.txt')
+  for (const field of ['physOffset', 'kaslrOffset', 'kimageVoffset'] as const) {
+    expect([field, provenance[field]!.length]).toEqual([field, 1])
+  }
 })
 
 test('two kernels’ text in one file: both', () => {

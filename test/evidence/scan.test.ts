@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { type HitGroup, PatchScanner, weigh } from '../../src/evidence/patch-scan.ts'
 import { recoverLayout } from '../../src/evidence/recover.ts'
 import { type ByteSource, bytesSource } from '../../src/evidence/source.ts'
+import { Kernel } from '../../src/translate/wasm.ts'
 
 /** KERNEL-FACTS section 2, word by word; shares no code with what is tested. */
 function sequence(lsb: number, tag: number, r: number): number[] {
@@ -81,6 +82,24 @@ test('every fixed bit is checked: of 160, only those of the tag may change, and 
     const immediate = (word: number) => Array.from({ length: 12 }, (_, i) => `${word}:${10 + i}`)
     const shifted = immediate(3).filter((bit) => (tag >> 12) ^ (1 << (Number(bit.slice(2)) - 10)))
     expect(free).toEqual(tag < 4096 ? immediate(2) : [...immediate(2), ...shifted])
+  }
+})
+
+test('the kernel itself checks every fixed bit', () => {
+  const kernel = new Kernel(4096)
+  const at = kernel.heap
+  const hits = (words: readonly number[]) => {
+    put(kernel.bytes.subarray(at), 0, words)
+    return kernel.exports.scanPatch(at, at + 20, at + 1024, 4)
+  }
+  const words = sequence(35, 0x1e83, 4)
+  expect(hits(words)).toBe(1)
+  expect(hits(sequence(35, 0x1e83, 31))).toBe(0)
+  for (let bit = 0; bit < 160; bit++) {
+    const changed = words.map((word, i) => (i === bit >> 5 ? (word ^ (1 << (bit & 31))) >>> 0 : word))
+    const immediate = [2, 3].includes(bit >> 5) && (bit & 31) >= 10 && (bit & 31) < 22
+    // Bit 10 of the fourth word is its only immediate bit: without it the shift bit has to go as well.
+    expect([bit, hits(changed)]).toEqual([bit, immediate && bit !== 3 * 32 + 10 ? 1 : 0])
   }
 })
 

@@ -128,6 +128,21 @@ describe('pairs', () => {
     expect(conflicts.map(({ field }) => field)).toContain('tagVal')
     expect(conflicts[0]!.sides.length).toBeGreaterThan(1)
   })
+  const facts = (release: string) =>
+    `OSRELEASE=${release}\nPAGESIZE=4096\nNUMBER(VA_BITS)=39\nNUMBER(TCR_EL1_T1SZ)=0x19`
+  test('the region bit is not the idmap’s', () => {
+    // With the idmap in the lower half of 39 bits, hyp addresses have bit 38.
+    const [low, high] = ['IDMAP page: 40eed000', 'IDMAP page: 4040eed000']
+    expect(recover(facts('6.1'), low!, 'ffffff8001eed000 0000000d81eed000').conflicts).toHaveLength(1)
+    expect(recover(facts('6.1'), high!, 'ffffff8001eed000 0000000d81eed000').conflicts).toEqual([])
+    expect(recover(facts('6.1'), low!, 'ffffff8001eed000 0000004d81eed000').conflicts).toEqual([])
+  })
+  test('linear addresses of 39 bits differ in 38, though 7.0 has 48 bits of hyp VA', () => {
+    const panic = 'nVHE hyp panic at: [<ffffffc0812c33b4>] __kvm_nvhe_x+0x24/0x718!\nHyp Offset: 0xffff4a1affe00000'
+    const { candidates } = recover(facts('7.3'), panic)
+    expect(candidates.at(-1)!.tagLsb).toBe(38)
+    expect(candidates.at(-1)!.hypVaBits).toBe(48)
+  })
   test('a tag known otherwise is checked against pairs', () => {
     const { conflicts } = recover('tag_lsb = 31\ntag_val = 0x1b274', 'ffff000001eed000 0000d93a81eed000')
     expect(conflicts.map(({ field }) => field)).toEqual(['tagVal'])

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
 import type { HypLayout } from '../layout/types.js'
 import { BinaryRewriter } from '../translate/binary.js'
-import { checkedPlan, macroPlan, type Plan } from '../translate/plan.js'
+import { checkedPlan, type Plan, uncheckedPlan } from '../translate/plan.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
 import type { Space } from '../translate/segments.js'
 import { TextRewriter } from '../translate/text.js'
@@ -63,14 +63,11 @@ export function addTranslate(program: Command, status: Status): void {
 
 async function translate(files: string[], options: TranslateOptions): Promise<number> {
   const { from, to } = options
-  if (options.unchecked && (to !== 'hyp' || (from !== 'kernel' && from !== 'linear'))) {
-    throw new Failure(`--unchecked applies kern_hyp_va, which goes from kernel to hyp, not from ${from} to ${to}`)
-  }
   if (options.layout === '-' && files.includes('-')) {
     throw new Failure('standard input cannot be both the layout and what to translate')
   }
   const layout = readLayout(options.layout)
-  const plan = options.unchecked ? macroPlan(layout) : checkedPlan(layout, from, to)
+  const plan = options.unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
   if (!options.unchecked) warnOfPartial(layout, from, to)
   checkInputs(files)
 

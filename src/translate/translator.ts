@@ -5,7 +5,7 @@ import { assertU64, describe, formatU64, wrap64 } from '../u64.js'
 import { allocateResident, type BatchResult, type ResidentBatch, runBatch } from './batch.js'
 import { BinaryRewriter, type ByteOrder } from './binary.js'
 import { type Explanation, explainAddress, missReason } from './explain.js'
-import { checkedPlan, type Plan } from './plan.js'
+import { checkedPlan, type Plan, uncheckedPlan } from './plan.js'
 import { findSegment, type Segment, SPACES, type Space } from './segments.js'
 import { rewriterStream } from './stream.js'
 import { TextRewriter } from './text.js'
@@ -20,6 +20,11 @@ export interface TranslatorOptions {
    * translated already.
    */
   readonly strict?: boolean
+  /**
+   * Apply kern_hyp_va to every address, as the kernel does, whether it makes sense or not: nothing misses. Only from
+   * `kernel` or `linear` to `hyp`; the layout needs only tagLsb and tagVal (or mode vhe).
+   */
+  readonly unchecked?: boolean
 }
 
 /** An address that lies in no segment of a translation. `reason` says where it lies instead. */
@@ -39,19 +44,19 @@ export class Translator {
   readonly layout: HypLayout
   readonly from: Space
   readonly to: Space
-  /** The direction as ranges and constants, ascending: all that the kernels know. */
+  /** The direction as ranges and constants, ascending: all that the kernels know. Empty when unchecked. */
   readonly segments: readonly Segment[]
   private readonly plan: Plan
   private readonly strict: boolean
 
   /** @internal use createTranslator */
-  constructor(layout: HypLayout, from: Space, to: Space, strict: boolean) {
+  constructor(layout: HypLayout, from: Space, to: Space, strict: boolean, plan: Plan) {
     this.layout = layout
     this.from = from
     this.to = to
     this.strict = strict
-    this.plan = checkedPlan(layout, from, to)
-    this.segments = this.plan.kind === 'checked' ? this.plan.segments : []
+    this.plan = plan
+    this.segments = plan.kind === 'checked' ? plan.segments : []
   }
 
   /**
@@ -70,7 +75,9 @@ export class Translator {
   /** Translates one address; undefined when it lies in no segment. Throws only for what is no 64-bit bigint. */
   tryTranslate(address: bigint): bigint | undefined {
     assertU64(address, 'address')
-    const segment = findSegment(this.segments, address)
+    const { plan } = this
+    if (plan.kind === 'macro') return wrap64((address & plan.mask) + plan.tag)
+    const segment = findSegment(plan.segments, address)
     return segment === undefined ? undefined : wrap64(address + segment.delta)
   }
 
@@ -143,10 +150,11 @@ export class Translator {
  */
 export function createTranslator(layout: HypLayout, options: TranslatorOptions = {}): Translator {
   checkLayout(layout)
-  const { from = 'kernel', to = 'hyp', strict = false } = options
+  const { from = 'kernel', to = 'hyp', strict = false, unchecked = false } = options
   assertSpace(from, 'from')
   assertSpace(to, 'to')
-  return new Translator(layout, from, to, strict)
+  const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
+  return new Translator(layout, from, to, strict, plan)
 }
 
 function assertSpace(value: unknown, what: string): asserts value is Space {

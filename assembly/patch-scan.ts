@@ -74,25 +74,25 @@ function classify(at: usize, swapped: bool): u32 {
  * stops at `capacity`. RESULT_CONSUMED is the offset of the first place not looked at.
  */
 export function scanPatch(start: usize, end: usize, hits: usize, capacity: u32): u32 {
-  const highHalf = i32x4.splat(0xffff0000)
-  const lowHalf = i32x4.splat(0x0000ffff)
-  const and = i32x4.splat(0x92400000)
-  const andSwapped = i32x4.splat(0x00004092)
+  // i0 is told by its upper half, which is 9240 (16 of its 32 bits); with reversed bytes that is the lower half, 4092. Comparing
+  // all halves with both finds some that are in the wrong place, which look() sorts out.
+  const and = i16x8.splat(<i16>0x9240)
+  const andSwapped = i16x8.splat(0x4092)
   let count: u32 = 0
   let at = start
   while (at + 64 <= end) {
-    // 64 bytes with no word that starts like i0 (16 of its 32 bits are fixed) hold no hit.
     const a = v128.load(at)
     const b = v128.load(at, 16)
     const c = v128.load(at, 32)
     const d = v128.load(at, 48)
-    const inA = v128.or(i32x4.eq(v128.and(a, highHalf), and), i32x4.eq(v128.and(a, lowHalf), andSwapped))
-    const inB = v128.or(i32x4.eq(v128.and(b, highHalf), and), i32x4.eq(v128.and(b, lowHalf), andSwapped))
-    const inC = v128.or(i32x4.eq(v128.and(c, highHalf), and), i32x4.eq(v128.and(c, lowHalf), andSwapped))
-    const inD = v128.or(i32x4.eq(v128.and(d, highHalf), and), i32x4.eq(v128.and(d, lowHalf), andSwapped))
+    const inA = v128.or(i16x8.eq(a, and), i16x8.eq(a, andSwapped))
+    const inB = v128.or(i16x8.eq(b, and), i16x8.eq(b, andSwapped))
+    const inC = v128.or(i16x8.eq(c, and), i16x8.eq(c, andSwapped))
+    const inD = v128.or(i16x8.eq(d, and), i16x8.eq(d, andSwapped))
     if (v128.any_true(v128.or(v128.or(inA, inB), v128.or(inC, inD)))) {
+      // One bit a word: set when either of its halves matched.
       let places =
-        i32x4.bitmask(inA) | (i32x4.bitmask(inB) << 4) | (i32x4.bitmask(inC) << 8) | (i32x4.bitmask(inD) << 12)
+        wordsOf(inA) | (wordsOf(inB) << 4) | (wordsOf(inC) << 8) | (wordsOf(inD) << 12)
       while (places != 0) {
         const place = at + (<usize>ctz(places) << 2)
         if (place + SEQUENCE_BYTES > end || count == capacity) return stop(place - start, count)
@@ -108,6 +108,12 @@ export function scanPatch(start: usize, end: usize, hits: usize, capacity: u32):
     at += 4
   }
   return stop(at - start, count)
+}
+
+// @ts-ignore: decorator
+@inline
+function wordsOf(halves: v128): i32 {
+  return i32x4.bitmask(i32x4.ne(halves, i32x4.splat(0)))
 }
 
 function stop(consumed: usize, count: u32): u32 {

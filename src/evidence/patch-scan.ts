@@ -15,7 +15,7 @@ import type { ByteSource } from './source.js'
  */
 
 /** Bytes read at a time: little enough to be in the cache still when they are scanned. */
-const CHUNK = 1 << 17
+const CHUNK = 1 << 18
 const PAGE = 4096
 const HIT_BYTES = 16
 const CAPACITY = 1024

@@ -121,12 +121,12 @@ test('random memory has no sequence', () => {
 })
 
 test('chunk edges, short reads: nothing is lost and nothing counted twice', () => {
-  const size = (1 << 17) * 2 + 100
-  const reads = fc.integer({ min: 1, max: 1 << 17 })
+  const size = (1 << 18) * 2 + 100
+  const reads = fc.integer({ min: 1, max: 1 << 18 })
   fc.assert(
     fc.property(fc.integer({ min: -6, max: 6 }), fc.array(reads, { minLength: 1, maxLength: 5 }), (shift, limits) => {
       const bytes = new Uint8Array(size)
-      const at = (1 << 17) + 4 * shift
+      const at = (1 << 18) + 4 * shift
       put(bytes, at, sequence(35, 0x1e83, 4))
       put(bytes, size - 20, sequence(35, 0x1e83, 5))
       put(bytes, 0, sequence(35, 0x1e83, 6))

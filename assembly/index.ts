@@ -4,6 +4,7 @@
 import { HEAP, MACRO, RESULT, SEGMENT_CAPACITY, SEGMENTS, TEXT_SLACK } from './memory'
 
 export { maskTag, swapBytes } from './mask-tag'
+export { scanPatch } from './patch-scan'
 export { translateBatch } from './segments'
 export { rewriteText } from './text'
 

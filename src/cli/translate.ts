@@ -8,7 +8,7 @@ import { TextRewriter } from '../translate/text.js'
 import { Failure } from './failure.js'
 import { checkInputs, type Input, openInput } from './input.js'
 import { layoutOption, readLayout, spaceOption } from './options.js'
-import { type Output, openOutput } from './output.js'
+import { type Output, openOutput, say } from './output.js'
 import type { Status } from './program.js'
 import { openProgress, type Progress } from './progress.js'
 
@@ -47,7 +47,7 @@ export function addTranslate(program: Command, status: Status): void {
     .argument('[FILE...]', 'what to translate; - is stdin; gzip is undone')
     .addOption(layoutOption())
     .addOption(spaceOption('--from <space>', 'what the addresses are').default('kernel'))
-    .addOption(spaceOption('--to <space>', 'what they become').default('hyp'))
+    .addOption(spaceOption('--to <space>', 'what they become (default: "hyp"; "kernel" for hyp addresses)'))
     .addOption(
       new Option('--format <format>', 'text, or raw 64-bit words').choices(['text', 'u64le', 'u64be']).default('text'),
     )
@@ -56,8 +56,9 @@ export function addTranslate(program: Command, status: Status): void {
     .option('--strict', 'exit 1 when an address did not translate')
     .option('--stats', 'counts on stderr at the end')
     .addHelpText('before', EXAMPLES)
-    .action(async (files: string[], options: TranslateOptions) => {
-      status.exitCode = await translate(files.length > 0 ? files : ['-'], options)
+    .action(async (files: string[], options: Omit<TranslateOptions, 'to'> & { to?: Space }) => {
+      const { to = options.from === 'hyp' ? 'kernel' : 'hyp' } = options
+      status.exitCode = await translate(files.length > 0 ? files : ['-'], { ...options, to })
     })
 }
 
@@ -90,21 +91,26 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     }
     output.finish()
   } catch (error) {
-    output.abandon()
+    // All whole addresses of a file that ends inside of one have been written, and are kept.
+    if (error instanceof Truncated) output.finish()
+    else output.abandon()
     throw error
   }
 
   if (options.stats) {
-    process.stderr.write(
-      `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out\n`,
+    say(
+      `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
     )
   }
   if (options.strict && total.missed > 0) {
-    process.stderr.write(`hypva: addresses that did not translate: ${total.missed}, the first at ${firstMiss}\n`)
+    say(`hypva: addresses that did not translate: ${total.missed}, the first at ${firstMiss}`)
     return 1
   }
   return 0
 }
+
+/** Raw words that end inside of one. */
+class Truncated extends Failure {}
 
 /** One input through a rewriter of its own: a token does not reach from one file into the next. */
 async function translateFile(
@@ -121,7 +127,7 @@ async function translateFile(
     rewriter.end()
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
-      throw new Failure(`${input.name}: ${error.message}`)
+      throw new Truncated(`${input.name}: ${error.message}`)
     }
     throw error
   } finally {
@@ -137,10 +143,18 @@ function newRewriter(plan: Plan, { format, strict, stats }: TranslateOptions): R
 
 async function pump(input: Input, rewriter: Rewriter, output: Output, progress: Progress): Promise<void> {
   for (let turn = 1; ; turn++) {
-    let count = input.fill(rewriter.space())
-    if (typeof count !== 'number') count = await count
-    // A file is read without giving way; signals and the progress bar get their turn now and then.
-    else if (turn % 16 === 0) await new Promise(setImmediate)
+    const space = rewriter.space()
+    let count: number
+    try {
+      const filled = input.fill(space)
+      count = typeof filled === 'number' ? filled : await filled
+      // A file is read without giving way; signals and the progress bar get their turn now and then.
+      if (typeof filled === 'number' && turn % 16 === 0) await new Promise(setImmediate)
+    } catch (error) {
+      // What was held back as the beginning of an address is part of what could be read.
+      output.write(rewriter.commit(0, true))
+      throw error
+    }
     const bytes = rewriter.commit(count, count === 0)
     if (bytes.length > 0) output.write(bytes)
     if (count === 0) return
@@ -160,5 +174,5 @@ function warnOfPartial(layout: HypLayout, from: Space, to: Space): void {
 }
 
 function note(text: string): void {
-  process.stderr.write(`hypva: note: ${text}\n`)
+  say(`hypva: note: ${text}`)
 }

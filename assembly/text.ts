@@ -25,8 +25,8 @@ import { findSegment } from './segments'
 
 /** The longest token: 0x and sixteen digits. A longer word is none, wherever it is cut. */
 const LONGEST: u32 = 18
-const BARE_DIGITS: u32 = 9
-const LOWER: u32 = 39
+export const BARE_DIGITS: u32 = 9
+export const LOWER: u32 = 39
 const UPPER: u32 = 7
 
 // State of a chunk between its tiles.
@@ -76,7 +76,7 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
 }
 
 /** The end of what can be decided now: before the last word when it may be a token's beginning. */
-function safeEnd(src: usize, length: u32): usize {
+export function safeEnd(src: usize, length: u32): usize {
   const end = src + length
   const limit = length > LONGEST ? end - LONGEST : src
   let at = end
@@ -122,7 +122,7 @@ function behindX(at: usize): u64 {
  */
 // @ts-ignore: decorator
 @inline
-function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): usize {
+export function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): usize {
   let list = CANDIDATES
   // Bit 63 of the block before: whether a run comes in from there.
   let before = hexBits(tile - 64)
@@ -158,25 +158,38 @@ function masked(bits: u64, at: usize, end: usize): u64 {
   return at + 64 <= end ? bits : at >= end ? 0 : bits & ((<u64>1 << <u64>(end - at)) - 1)
 }
 
+/**
+ * How many digits the run of hex digits at `at` has when it is a token of at least `minDigits`, else 0. Where no word goes on
+ * in front of it, or exactly 0x, and none behind it, it is one.
+ */
+// @ts-ignore: decorator
+@inline
+export function tokenDigits(at: usize, minDigits: u32): u32 {
+  const front = <u32>load<u8>(at - 1)
+  let fewest = BARE_DIGITS
+  if (isWord(front)) {
+    if ((front | 0x20) != 0x78 || load<u8>(at - 2) != 0x30 || isWord(load<u8>(at - 3))) return 0
+    fewest = 1
+  }
+  const n = <u32>ctz(~i8x16.bitmask(isHex(v128.load(at))) | 0x10000)
+  return n < fewest || n < minDigits || isWord(load<u8>(at + n)) ? 0 : n
+}
+
+/** Where the token whose digits begin at `at` begins: at its 0x, if it has one. */
+// @ts-ignore: decorator
+@inline
+export function tokenStart(at: usize): usize {
+  return isWord(load<u8>(at - 1)) ? at - 2 : at
+}
+
 /** Goes through the candidates of a tile, in order. */
 function rewrite(stop: usize, src: usize, dst: usize, segments: u32, minDigits: u32): void {
   for (let list = CANDIDATES; list < stop; list += 4) {
     const at = <usize>load<u32>(list)
 
-    // What stands in front: nothing of a word, or exactly 0x.
-    const front = <u32>load<u8>(at - 1)
-    let token = at
-    let fewest = BARE_DIGITS
-    if (isWord(front)) {
-      if ((front | 0x20) != 0x78 || load<u8>(at - 2) != 0x30 || isWord(load<u8>(at - 3))) continue
-      token = at - 2
-      fewest = 1
-    }
-
+    const n = tokenDigits(at, minDigits)
+    if (!n) continue
     const text = v128.load(at)
-    const n = <u32>ctz(~i8x16.bitmask(isHex(text)) | 0x10000)
-    if (n < fewest || n < minDigits || isWord(load<u8>(at + n))) continue
-
     const x = parseHex(text, n)
     let y: u64
     if (segments == <u32>-1) {
@@ -184,7 +197,7 @@ function rewrite(stop: usize, src: usize, dst: usize, segments: u32, minDigits: 
     } else {
       const segment = findSegment(x, segments)
       if (!segment) {
-        if (!missed) store<u64>(RESULT, <u64>(token - src), RESULT_FIRST_MISS)
+        if (!missed) store<u64>(RESULT, <u64>(tokenStart(at) - src), RESULT_FIRST_MISS)
         missed++
         continue
       }
@@ -218,7 +231,7 @@ function rewrite(stop: usize, src: usize, dst: usize, segments: u32, minDigits: 
 /** LOWER unless the n digits have A-F and no a-f. Bit 5 is what tells upper-case letters from all other digits. */
 // @ts-ignore: decorator
 @inline
-function letterCase(text: v128, n: u32): u32 {
+export function letterCase(text: v128, n: u32): u32 {
   const all = ((1 << n) - 1)
   const bit5 = i8x16.bitmask(i16x8.shl(text, 2)) & all
   if (bit5 == all) return LOWER

@@ -15,6 +15,7 @@ import {
 
 export { maskTag, swapBytes } from './mask-tag'
 export { hexLines, nameBatch, nameText, tally, tokenValues } from './names'
+export { scanPatch } from './patch-scan'
 export { translateBatch } from './segments'
 export { rewriteText } from './text'
 

@@ -117,7 +117,7 @@ async function peek(source: Input): Promise<Uint8Array> {
  * Whether bytes are (the beginning of) a gzip header, RFC 1952. All ten are looked at since a raw address may begin with
  * the two of the magic.
  */
-function isGzip(head: Uint8Array): boolean {
+export function isGzip(head: Uint8Array): boolean {
   const tests: ((byte: number) => boolean)[] = [
     (byte) => byte === 0x1f,
     (byte) => byte === 0x8b,

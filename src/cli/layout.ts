@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import { computeLayout, droppedMemory } from '../layout/compute.js'
 import { GENERATIONS } from '../layout/generations.js'
 import { formatLayout, parseMachine } from '../layout/json.js'
@@ -9,7 +9,9 @@ import { formatU64, type Range } from '../u64.js'
 import { inFile, layoutOption, readLayout, readText } from './options.js'
 import { openOutput } from './output.js'
 import type { Status } from './program.js'
+import { addRecover } from './recover.js'
 import { formatSize } from './text.js'
+import { formatRange, PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 
 const COMPUTE_EXAMPLES = `Examples:
   # The boards of a mailing list: an LX2160A with a 39-bit kernel 5.6
@@ -33,6 +35,7 @@ export function addLayout(program: Command, status: Status): void {
     .summary('make a layout, or look at one')
     .description('Make a layout, or look at one.')
   addCompute(layout, status)
+  addRecover(layout, status)
   addShow(layout, status)
 }
 
@@ -99,8 +102,6 @@ function machineOptions(): Option[] {
   ]
 }
 
-const PAGE_SIZES: Readonly<Record<string, number>> = { '4k': 4096, '16k': 16384, '64k': 65536 }
-
 const FIELDS = [
   'kernel',
   'generation',
@@ -136,23 +137,6 @@ function readMachine(options: Record<string, unknown> & { machine?: string }): M
   return inFile(file, () => parseMachine(readText(file), flags, replaces))
 }
 
-function parseNumber(text: string): number {
-  if (!/^[0-9]{1,3}$/.test(text)) throw new InvalidArgumentError('Expected a number of bits.')
-  return Number(text)
-}
-
-/** START-END as the machine JSON writes it. */
-function parseRange(text: string): { start: string; end: string } {
-  const [start, end, ...rest] = text.split('-')
-  if (!start || !end || rest.length > 0)
-    throw new InvalidArgumentError('Expected START-END, such as 0x40000000-0xc0000000.')
-  return { start, end }
-}
-
-function parseRanges(text: string, previous: { start: string; end: string }[] = []): { start: string; end: string }[] {
-  return [...previous, parseRange(text)]
-}
-
 function warnings(machine: Machine, layout: HypLayout): string[] {
   const dropped = droppedMemory(machine, layout).map(
     (range) =>
@@ -186,10 +170,4 @@ function field(name: string, value: string): string {
 
 function formatRegion({ range, text }: Region): string {
   return `  ${formatRange(range!)}  ${text}`
-}
-
-/** Start and last address, as the kernel prints ranges. */
-function formatRange({ start, end }: Range): string {
-  const hex = (value: bigint) => value.toString(16).padStart(16, '0')
-  return `${hex(start)}–${hex(end - 1n)}`
 }

@@ -13,6 +13,7 @@ interface KernelExports {
   maskTag(src: number, dst: number, count: number): void
   swapBytes(at: number, count: number): void
   translateBatch(src: number, dst: number, count: number, segments: number): void
+  scanPatch(start: number, end: number, hits: number, capacity: number): number
   rewriteText(src: number, length: number, dst: number, last: number, segments: number, minDigits: number): number
 }
 

@@ -13,6 +13,7 @@ const SHN_UNDEF = 0
 const SHN_ABS = 0xfff1
 const STT_SECTION = 3
 const STT_FILE = 4
+const SHT_NOBITS = 8
 const STB_WEAK = 2
 const EM_AARCH64 = 183
 const SHF_WRITE = 1n
@@ -102,7 +103,6 @@ export function elfSymbols(bytes: Uint8Array, name: string): SymbolLine[] {
 /** nm's letter for what lies in a section. */
 function letterOf({ type, flags }: { type: number; flags: bigint }): string {
   if (flags & SHF_EXECINSTR) return 't'
-  const SHT_NOBITS = 8
   if (type === SHT_NOBITS) return 'b'
   return flags & SHF_WRITE ? 'd' : 'r'
 }

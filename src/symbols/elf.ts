@@ -41,7 +41,8 @@ export function elfSymbols(bytes: Uint8Array, name: string): SymbolLine[] {
   let count = view.getUint16(E_SHNUM, little)
   const headerAt = (index: number) => tableAt + index * entry
   const inside = (at: number, size: number) => at >= 0 && size >= 0 && at + size <= bytes.length
-  if (tableAt === 0 || entry < 64) throw bad('an ELF file without sections: it has no symbol table (a core, or stripped)')
+  if (tableAt === 0 || entry < 64)
+    throw bad('an ELF file without sections: it has no symbol table (a core, or stripped)')
   if (!inside(tableAt, entry)) throw bad('ELF section headers lie behind the end of the file: it is cut short')
   // More sections than 16 bits count: section 0's size says how many.
   if (count === 0) count = Number(view.getBigUint64(headerAt(0) + 0x20, little))

@@ -28,7 +28,10 @@ export function isIgnored(name: string, type: string): boolean {
 export function aliasRank(name: string, type: string): number {
   const weak = type === 'w' || type === 'W' ? 1 : 0
   const provided = name.startsWith('__') && /^__(?:start_|stop_|end_)|_(?:start|end)$/.test(name) ? 1 : 0
+  // What the hypervisor's linker script puts at the head of each section says less than the function there. Here alone this differs
+  // from the kernel, whose own print is compared by all names of an address (SymbolTable.namesAt).
+  const section = name.startsWith('__kvm_nvhe___hyp_section_') ? 1 : 0
   let underscores = 0
   while (name.charCodeAt(underscores) === 95) underscores++
-  return (weak << 17) + (provided << 16) + Math.min(underscores, 0xffff)
+  return (section << 18) + (weak << 17) + (provided << 16) + Math.min(underscores, 0xffff)
 }

@@ -5,8 +5,8 @@ import { elfSymbols, isElf } from './elf.js'
 import { aliasRank, isIgnored } from './kernel-order.js'
 import { LANDMARKS, SymbolTable } from './table.js'
 
-/** Bytes up to which the last symbol of a module may reach: its section's end is not in the table, but is a page's. */
-const MODULE_PAGE = 4096n
+/** The last symbol of a module has no next one: its section ends in no table, but at the end of a page. */
+const PAGE = 4096n
 const KERNEL_HALF = 1n << 63n
 
 /**
@@ -80,18 +80,24 @@ function build(
     const at = kernel.find((symbol) => symbol.name === name)?.address
     if (at !== undefined) columns.hole(at)
   }
-  // The last symbol has no next one.
-  if (kernel.length > 0) columns.hole(kernel.at(-1)!.address)
+  // The last symbol has no next one; behind the end of the image there is nothing.
+  const last = kernel.at(-1)
+  if (last !== undefined)
+    columns.hole(last.name === '_end' || last.address === end ? last.address : pageEnd(last.address))
 
   sortByAddress(modules)
   modules.forEach(({ address, name, module }, i) => {
     columns.add(address, name, module)
     const next = modules[i + 1]
     if (next?.module === module) return
-    const page = (address | (MODULE_PAGE - 1n)) + 1n
-    if (next === undefined || next.address > page) columns.hole(page)
+    const end = pageEnd(address)
+    if (next === undefined || next.address > end) columns.hole(end)
   })
   return columns.table(source, landmarks)
+}
+
+function pageEnd(address: bigint): bigint {
+  return (address | (PAGE - 1n)) + 1n
 }
 
 /** By address, and those of one address in the order of the kernel's own table. */
@@ -123,13 +129,21 @@ class Columns {
   table(source: string, landmarks: ReadonlyMap<string, bigint>): SymbolTable {
     const { entries } = this
     entries.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : a.order - b.order))
-    const kept = entries.filter((entry, i) => i === 0 || entry.start !== entries[i - 1]!.start)
+    const aliases = new Map<bigint, string[]>()
+    const kept = entries.filter(({ start, name }, i) => {
+      if (i === 0 || start !== entries[i - 1]!.start) return true
+      const others = aliases.get(start)
+      if (others === undefined) aliases.set(start, [name])
+      else others.push(name)
+      return false
+    })
     return new SymbolTable(
       source,
       BigUint64Array.from(kept, ({ start }) => start),
       kept.map(({ name }) => name),
       kept.map(({ module }) => module),
       landmarks,
+      aliases,
     )
   }
 }

@@ -54,6 +54,8 @@ export class SymbolTable {
   readonly modules: readonly (string | undefined)[]
   /** Addresses of those landmarks that the table has. */
   readonly landmarks: ReadonlyMap<string, bigint>
+  /** The other names of addresses that have several. */
+  private readonly aliases: ReadonlyMap<bigint, readonly string[]>
 
   /** @internal use parseSymbols */
   constructor(
@@ -62,12 +64,14 @@ export class SymbolTable {
     names: readonly string[],
     modules: readonly (string | undefined)[],
     landmarks: ReadonlyMap<string, bigint>,
+    aliases: ReadonlyMap<bigint, readonly string[]>,
   ) {
     this.source = source
     this.starts = starts
     this.names = names
     this.modules = modules
     this.landmarks = landmarks
+    this.aliases = aliases
   }
 
   /** Names in it, holes not counted. */
@@ -113,6 +117,16 @@ export class SymbolTable {
     return found && { symbol: found.symbol, offset: found.offset + 1n }
   }
 
+  /** All names of a symbol's address, the one that is shown first. */
+  namesAt({ name, start }: SymbolEntry): string[] {
+    return [name, ...(this.aliases.get(start) ?? [])]
+  }
+
+  /** @internal */
+  movedAliases(shift: bigint): [bigint, readonly string[]][] {
+    return [...this.aliases].map(([start, names]) => [wrap64(start + shift), names])
+  }
+
   /** The addresses of all symbols of a name, ascending. */
   addressesOf(name: string): bigint[] {
     const addresses: bigint[] = []
@@ -134,6 +148,11 @@ export function nameParts(symbol: SymbolEntry, { rawNames = false }: NameOptions
 export function formatName({ symbol, offset }: Located, options: NameOptions = {}): string {
   const [front, behind] = nameParts(symbol, options)
   return `${front}${offset.toString(16)}${behind}`
+}
+
+/** A name as the kernel printed it, with the nVHE mark in place of the prefix. */
+export function markNvhe(printed: string, { rawNames = false }: NameOptions): string {
+  return rawNames || !isNvhe(printed) ? printed : `${printed.slice(NVHE_PREFIX.length)} [nVHE]`
 }
 
 /** Whether a symbol is of the nVHE hypervisor's object. */

@@ -180,7 +180,7 @@ export class LogReader {
       known = true
     }
     const trace = TRACE_ENTRY.exec(text)
-    if (trace?.[2]!.startsWith('__kvm_nvhe_')) {
+    if (trace !== null && trace[2]!.startsWith('__kvm_nvhe_')) {
       boot.links.push({ link: hex(trace[1]!), line })
       known = true
     }

@@ -159,7 +159,7 @@ class Reader {
       draft.kind = kind ?? plain!
       const address = bracketed ?? bare
       if (address !== undefined) {
-        const name = symbol !== undefined && symbol.includes('+0x') ? symbol : undefined
+        const name = symbol?.includes('+0x') ? symbol : undefined
         draft.at = { address: hex(address), ...(name !== undefined && { symbol: name }) }
       }
       if (place !== undefined) draft.place = place

@@ -9,7 +9,7 @@
 //
 // The table speaks of one address space; NAME_SEGMENTS lead there from all the others.
 
-import { alignLeft, formatHex, parseHex } from './hex'
+import { alignLeft, EVEN_NIBBLE, formatHex, ODD_NIBBLE, TWICE_REVERSED, vector } from './hex'
 import {
   CANDIDATES,
   MACRO,
@@ -31,12 +31,25 @@ import {
   SEGMENT_BYTES,
   SEGMENTS,
   TEXT_TILE,
+  VALUES,
 } from './memory'
 import { findSegment } from './segments'
-import { BARE_DIGITS, collect, letterCase, LOWER, safeEnd, tokenDigits, tokenStart } from './text'
+import {
+  BARE_DIGITS,
+  collect,
+  copyText,
+  DIGIT_BITS,
+  parse,
+  PREFIXED_BIT,
+  safeEnd,
+  TOKEN_DIGITS,
+  UPPER_BIT,
+} from './text'
 
 /** No entry. */
 const NONE: u32 = 0xffff_ffff
+/** In place of a number of segments: MACRO. */
+const MACRO_FOR_ALL: i32 = 0x7fff_ffff
 
 /** The entry that covers y, hole or not, or NONE. */
 // @ts-ignore: decorator
@@ -97,7 +110,9 @@ export function nameBatch(src: usize, entries: usize, offsets: usize, count: u32
   store<u64>(RESULT, <u64>count - hits, RESULT_MISSED)
 }
 
+/** Where the next byte to be copied stands in the chunk. */
 let copied: usize = 0
+/** Where it goes. */
 let out: usize = 0
 
 /**
@@ -122,7 +137,6 @@ export function nameText(
 ): void {
   if (last) store<u8>(src + length, 0)
   const end = last ? src + length : safeEnd(src, length)
-  const bareDigits = max(minDigits, BARE_DIGITS)
   const starts = <usize>load<u32>(NAMES, NAMES_STARTS)
   let hits: u64 = 0
   let missed: u64 = 0
@@ -131,13 +145,14 @@ export function nameText(
   store<u64>(RESULT, NO_MISS, RESULT_FIRST_MISS)
 
   for (let tile = src; tile < end; tile += TEXT_TILE) {
-    const stop = collect(tile, min(tile + TEXT_TILE, end), end, bareDigits, minDigits < BARE_DIGITS)
-    for (let list = CANDIDATES; list < stop; list += 4) {
-      const at = <usize>load<u32>(list)
-      const n = tokenDigits(at, minDigits)
-      if (!n) continue
-      const text = v128.load(at)
-      const x = parseHex(text, n)
+    const tokens = findTokens(tile, end, minDigits)
+    for (let i: u32 = 0; i < tokens; i++) {
+      const x = load<u64>(VALUES + (<usize>i << 3))
+      const token = load<u32>(CANDIDATES + (<usize>i << 2))
+      const at = tile + <usize>(token >> DIGIT_BITS)
+      const start = at - (((token >> PREFIXED_BIT) & 1) << 1)
+      const n = token & TOKEN_DIGITS
+
       const y = x - <u64>before
       const segment = findSegment(y, segments, NAME_SEGMENTS)
       const named = segment ? y + load<u64>(segment, 16) : 0
@@ -145,31 +160,21 @@ export function nameText(
       const name = textOf(entry)
       const offset = name ? named - load<u64>(starts + (<usize>entry << 3)) + <u64>before : 0
 
+      let known = name != 0
       if (translate < 0) {
         if (name) {
-          hits++
-          copyTo(tokenStart(at))
+          copyTo(start)
           writeName(name, offset)
           copied = at + n
-          continue
         }
       } else {
-        let moved: bool = false
-        let z: u64 = 0
-        if (translate == 0x7fff_ffff) {
-          moved = true
-          z = (x & load<u64>(MACRO)) + load<u64>(MACRO, 8)
-        } else {
-          const way = findSegment(x, <u32>translate)
-          if (way) {
-            moved = true
-            z = x + load<u64>(way, 16)
-          }
-        }
-        if (moved) {
+        const way: usize = translate == MACRO_FOR_ALL ? 0 : findSegment(x, <u32>translate)
+        if (way || translate == MACRO_FOR_ALL) {
+          const z = way ? x + load<u64>(way, 16) : (x & load<u64>(MACRO)) + load<u64>(MACRO, 8)
           copyTo(at)
-          writeNumber(z, n, letterCase(text, n))
+          writeNumber(z, n, <bool>((token >> UPPER_BIT) & 1))
           copied = at + n
+          known = true
         }
         if (name) {
           copyTo(at + n)
@@ -179,13 +184,13 @@ export function nameText(
           store<u8>(out, 0x3e) // ">"
           out += 1
         }
-        if (moved || name) {
-          hits++
-          continue
-        }
       }
-      if (!missed) store<u64>(RESULT, <u64>(tokenStart(at) - src), RESULT_FIRST_MISS)
-      missed++
+      if (known) {
+        hits++
+      } else {
+        if (!missed) store<u64>(RESULT, <u64>(start - src), RESULT_FIRST_MISS)
+        missed++
+      }
     }
   }
   copyTo(end)
@@ -195,6 +200,14 @@ export function nameText(
   store<u32>(RESULT, <u32>(out - dst), RESULT_PRODUCED)
 }
 
+/** The tokens of a tile of the text that ends at `end`, in VALUES and CANDIDATES; how many. */
+// @ts-ignore: decorator
+@inline
+function findTokens(tile: usize, end: usize, minDigits: u32): u32 {
+  const digits = max(minDigits, BARE_DIGITS)
+  return parse(tile, collect(tile, min(tile + TEXT_TILE, end), end, digits, minDigits < BARE_DIGITS), minDigits)
+}
+
 /**
  * Writes the values of all tokens of the chunk to `dst`, u64 each, in order; what a chunk is, is as in rewriteText.
  * @returns how many. RESULT has how many bytes were dealt with.
@@ -202,19 +215,14 @@ export function nameText(
 export function tokenValues(src: usize, length: u32, dst: usize, last: bool): u32 {
   if (last) store<u8>(src + length, 0)
   const end = last ? src + length : safeEnd(src, length)
-  const begin = dst
+  let total: u32 = 0
   for (let tile = src; tile < end; tile += TEXT_TILE) {
-    const stop = collect(tile, min(tile + TEXT_TILE, end), end, BARE_DIGITS, true)
-    for (let list = CANDIDATES; list < stop; list += 4) {
-      const at = <usize>load<u32>(list)
-      const n = tokenDigits(at, 1)
-      if (!n) continue
-      store<u64>(dst, parseHex(v128.load(at), n))
-      dst += 8
-    }
+    const tokens = findTokens(tile, end, 1)
+    memory.copy(dst + (<usize>total << 3), VALUES, <usize>tokens << 3)
+    total += tokens
   }
   store<u32>(RESULT, <u32>(end - src), RESULT_CONSUMED)
-  return <u32>((dst - begin) >> 3)
+  return total
 }
 
 /**
@@ -238,55 +246,51 @@ export function tally(src: usize, count: u32, segments: u32, counters: usize): v
 /** Writes `count` u64 as lines of 16 digits, 17 bytes each, to `dst`, which has 16 bytes of slack. */
 export function hexLines(src: usize, dst: usize, count: u32): void {
   for (let i: u32 = 0; i < count; i++) {
-    v128.store(dst, formatHex(load<u64>(src + (<usize>i << 3)), LOWER))
+    v128.store(dst, digitsOf(load<u64>(src + (<usize>i << 3)), false))
     store<u8>(dst, 0x0a, 16)
     dst += 17
   }
 }
 
-/** Copies the chunk from where copying stands up to `to`, in whole vectors: both sides have slack. */
+/** Copies the chunk from where copying stands up to `to`. */
 // @ts-ignore: decorator
 @inline
 function copyTo(to: usize): void {
-  copyBytes(copied, to - copied)
+  copyText(copied, to, out)
+  out += to - copied
   copied = to
-}
-
-// @ts-ignore: decorator
-@inline
-function copyBytes(from: usize, length: usize): void {
-  let dst = out
-  out += length
-  const end = from + length
-  while (from < end) {
-    v128.store(dst, v128.load(from))
-    from += 16
-    dst += 16
-  }
 }
 
 /** An entry's text with the digits of the offset between its two halves. */
 function writeName(text: usize, offset: u64): void {
   const front = <usize>load<u16>(text)
   const behind = <usize>load<u16>(text, 2)
-  copyBytes(text + 4, front)
-  writeDigits(offset, LOWER)
-  copyBytes(text + 4 + front, behind)
+  copyText(text + 4, text + 4 + front, out)
+  out += front
+  writeDigits(offset, false)
+  copyText(text + 4 + front, text + 4 + front + behind, out)
+  out += behind
 }
 
 /** A translated token: sixteen digits stay sixteen, a shorter one gets no leading zeros. */
 // @ts-ignore: decorator
 @inline
-function writeNumber(value: u64, digits: u32, letters: u32): void {
-  if (digits < 16) return writeDigits(value, letters)
-  v128.store(out, formatHex(value, letters))
+function writeNumber(value: u64, digits: u32, upper: bool): void {
+  if (digits < 16) return writeDigits(value, upper)
+  v128.store(out, digitsOf(value, upper))
   out += 16
 }
 
 // @ts-ignore: decorator
 @inline
-function writeDigits(value: u64, letters: u32): void {
+function writeDigits(value: u64, upper: bool): void {
   const digits = max<u32>(1, 16 - (<u32>clz(value) >> 2))
-  v128.store(out, i8x16.swizzle(formatHex(value, letters), alignLeft(digits)))
+  v128.store(out, i8x16.swizzle(digitsOf(value, upper), alignLeft(digits)))
   out += digits
+}
+
+// @ts-ignore: decorator
+@inline
+function digitsOf(value: u64, upper: bool): v128 {
+  return formatHex(value, upper, vector(TWICE_REVERSED), vector(EVEN_NIBBLE), vector(ODD_NIBBLE))
 }

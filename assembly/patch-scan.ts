@@ -74,57 +74,68 @@ function classify(at: usize, swapped: bool): u32 {
  * stops at `capacity`. RESULT_CONSUMED is the offset of the first place not looked at.
  */
 export function scanPatch(start: usize, end: usize, hits: usize, capacity: u32): u32 {
-  const highHalf = i32x4.splat(0xffff0000)
-  const lowHalf = i32x4.splat(0x0000ffff)
-  const and = i32x4.splat(0x92400000)
-  const andSwapped = i32x4.splat(0x00004092)
-  const last = end - SEQUENCE_BYTES
+  // i0 is told by its upper half, which is 9240 (16 of its 32 bits); with reversed bytes that is the lower half, 4092. Comparing
+  // all halves with both finds some that are in the wrong place, which look() sorts out.
+  const and = i16x8.splat(<i16>0x9240)
+  const andSwapped = i16x8.splat(0x4092)
   let count: u32 = 0
   let at = start
-  while (<isize>at <= <isize>last) {
-    // 64 bytes with no word that starts like i0 (16 of its 32 bits are fixed) hold no hit.
-    if (at + 64 <= end) {
-      const a = v128.load(at)
-      const b = v128.load(at, 16)
-      const c = v128.load(at, 32)
-      const d = v128.load(at, 48)
-      const plain = v128.or(
-        v128.or(i32x4.eq(v128.and(a, highHalf), and), i32x4.eq(v128.and(b, highHalf), and)),
-        v128.or(i32x4.eq(v128.and(c, highHalf), and), i32x4.eq(v128.and(d, highHalf), and)),
-      )
-      const swapped = v128.or(
-        v128.or(i32x4.eq(v128.and(a, lowHalf), andSwapped), i32x4.eq(v128.and(b, lowHalf), andSwapped)),
-        v128.or(i32x4.eq(v128.and(c, lowHalf), andSwapped), i32x4.eq(v128.and(d, lowHalf), andSwapped)),
-      )
-      if (!v128.any_true(v128.or(plain, swapped))) {
-        at += 64
-        continue
+  while (at + 64 <= end) {
+    const a = v128.load(at)
+    const b = v128.load(at, 16)
+    const c = v128.load(at, 32)
+    const d = v128.load(at, 48)
+    const inA = v128.or(i16x8.eq(a, and), i16x8.eq(a, andSwapped))
+    const inB = v128.or(i16x8.eq(b, and), i16x8.eq(b, andSwapped))
+    const inC = v128.or(i16x8.eq(c, and), i16x8.eq(c, andSwapped))
+    const inD = v128.or(i16x8.eq(d, and), i16x8.eq(d, andSwapped))
+    if (v128.any_true(v128.or(v128.or(inA, inB), v128.or(inC, inD)))) {
+      // One bit a word: set when either of its halves matched.
+      let places =
+        wordsOf(inA) | (wordsOf(inB) << 4) | (wordsOf(inC) << 8) | (wordsOf(inD) << 12)
+      while (places != 0) {
+        const place = at + (<usize>ctz(places) << 2)
+        if (place + SEQUENCE_BYTES > end || count == capacity) return stop(place - start, count)
+        count += look(place, start, hits, count)
+        places &= places - 1
       }
     }
-    const stop = min(at + 64, last + 4)
-    while (at < stop && at <= last) {
-      const w = load<u32>(at)
-      let kind: u32 = NONE
-      if ((w & 0xffff0000) == 0x92400000) kind = classify(at, false)
-      else if ((w & 0x0000ffff) == 0x00004092) {
-        kind = classify(at, true)
-        if (kind != NONE) kind += SWAPPED
-      }
-      if (kind != NONE) {
-        if (count == capacity) {
-          store<u32>(RESULT, <u32>(at - start), RESULT_CONSUMED)
-          return count
-        }
-        const entry = hits + <usize>count * HIT_BYTES
-        store<u32>(entry, <u32>(at - start))
-        store<u32>(entry, kind, 4)
-        store<u32>(entry, foundLsb | foundRegister << 8, 8)
-        store<u32>(entry, foundTag, 12)
-        count++
-      }
-      at += 4
-    }
+    at += 64
   }
-  store<u32>(RESULT, <u32>(at - start), RESULT_CONSUMED)
+  while (at + SEQUENCE_BYTES <= end) {
+    if (count == capacity) break
+    count += look(at, start, hits, count)
+    at += 4
+  }
+  return stop(at - start, count)
+}
+
+// @ts-ignore: decorator
+@inline
+function wordsOf(halves: v128): i32 {
+  return i32x4.bitmask(i32x4.ne(halves, i32x4.splat(0)))
+}
+
+function stop(consumed: usize, count: u32): u32 {
+  store<u32>(RESULT, <u32>consumed, RESULT_CONSUMED)
   return count
+}
+
+/** Writes the hit at `at`, if there is one, as entry `index`; how many. */
+function look(at: usize, start: usize, hits: usize, index: u32): u32 {
+  const w = load<u32>(at)
+  let kind: u32 = NONE
+  if ((w & 0xffff0000) == 0x92400000) kind = classify(at, false)
+  // The bytes of a word may read as i0 either way round.
+  if (kind == NONE && (w & 0x0000ffff) == 0x00004092) {
+    kind = classify(at, true)
+    if (kind != NONE) kind += SWAPPED
+  }
+  if (kind == NONE) return 0
+  const entry = hits + <usize>index * HIT_BYTES
+  store<u32>(entry, <u32>(at - start))
+  store<u32>(entry, kind, 4)
+  store<u32>(entry, foundLsb | foundRegister << 8, 8)
+  store<u32>(entry, foundTag, 12)
+  return 1
 }

@@ -122,7 +122,8 @@ describe('the package', () => {
     const allowed: Record<string, string[]> = {
       layout: [],
       translate: ['layout'],
-      cli: ['layout', 'translate'],
+      evidence: ['layout', 'translate'],
+      cli: ['evidence', 'layout', 'translate'],
     }
     for (const [folder, below] of Object.entries(allowed)) {
       expect(existsSync(join(ROOT, 'src', folder))).toBe(true)

@@ -78,7 +78,7 @@ describe('help', () => {
     (_, command) => {
       const { out, code } = hypva([...command, '--help'])
       expect(code).toBe(0)
-      const [, examples] = /^Examples:\n([^]*?)\n\nUsage: hypva/.exec(out.toString())!
+      const [, examples] = /^Examples:\n(.*?)\n\nUsage: hypva/s.exec(out.toString())!
       const place = mkdtempSync(join(dir, 'paste-'))
       const { status, stderr } = spawnSync('bash', ['-e', '-o', 'pipefail', '-c', examples!], {
         cwd: place,

@@ -4,7 +4,7 @@ import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
 import { Census } from '../translate/census.js'
 import { createNamer, type Namer } from '../translate/namer.js'
 import { NameRewriter } from '../translate/names.js'
-import { checkedPlan, macroPlan } from '../translate/plan.js'
+import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
 import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
 import { SPACES, type Space } from '../translate/segments.js'
@@ -200,10 +200,7 @@ async function translateFile(
 }
 
 /** Options that make no sense together. */
-function refuse({ from = 'kernel', to, annotate, unchecked, symbols, summary, strict, json }: TranslateOptions): void {
-  if (unchecked && (to !== 'hyp' || (from !== 'kernel' && from !== 'linear'))) {
-    throw new Failure(`--unchecked applies kern_hyp_va, which goes from kernel to hyp, not from ${from} to ${to}`)
-  }
+function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: TranslateOptions): void {
   if ((to === 'name' || annotate) && symbols === undefined) {
     throw new Failure(
       `${annotate ? '--annotate' : '--to name'} needs symbols: --symbols FILE (System.map, vmlinux or /proc/kallsyms)`,
@@ -227,7 +224,7 @@ function makerOf(layout: HypLayout, options: TranslateOptions): () => Rewriter {
     const text = (chunk: number) => new NameRewriter(namer, { countAll, chunk })
     return order === undefined ? () => text(CHUNK) : () => new RawLines(text, order)
   }
-  const plan = unchecked ? macroPlan(layout) : checkedPlan(layout, from, to)
+  const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
   if (!unchecked) warnOfPartial(layout, from, to)
   if (annotate) {
     const namer = namerOf(layout, options, from)

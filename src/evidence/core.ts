@@ -40,7 +40,7 @@ export function readCore(
   const core = readElfCore(source)
   if ('refused' in core) {
     findings.note(core.refused)
-    scanWhole(source, findings)
+    if (core.scannable) scanWhole(source, findings)
     return
   }
   for (const warning of core.warnings) findings.note(warning)

@@ -2,7 +2,7 @@ import { hypVaBitsOf, pageOffsetOf } from '../layout/address-space.js'
 import { generationOf, isSince } from '../layout/generations.js'
 import type { Generation, PageSize } from '../layout/types.js'
 import { fls64, lowMask, type Range, wrap64 } from '../u64.js'
-import type { Fact, Provenance, Quantities, Quantity } from './facts.js'
+import type { Fact, Place, Provenance, Quantities, Quantity } from './facts.js'
 import { kernelBits } from './kernel-address.js'
 import { vaBitsMinOfLinkBase } from './symbols.js'
 
@@ -344,8 +344,16 @@ const ROUNDS = 16
 export function conclude(facts: readonly Fact[]): Conclusions {
   let conclusions = settle(facts)
   let before = ''
+  let last: Fact[] = []
   for (let round = 0; round < ROUNDS; round++) {
-    const derived = RULES.flatMap((rule) => apply(rule, conclusions) ?? [])
+    const disputed = new Set<string>(conclusions.conflicts.map(({ field }) => field))
+    // What contradicts other evidence goes on doing so, though nothing more is concluded from either.
+    const standing = last.filter(({ field }) => disputed.has(field))
+    const derived = [
+      ...standing,
+      ...RULES.flatMap((rule) => (disputed.has(rule.to) ? [] : (apply(rule, conclusions) ?? []))),
+    ]
+    last = derived
     conclusions = settle([...facts, ...derived])
     const now = derived.map(({ field, value, priority }) => `${field} ${text(value)} ${priority}`).join('\n')
     if (now === before) break
@@ -383,11 +391,23 @@ function apply(rule: Rule, { settled, values }: Conclusions): Fact | undefined {
   }
 }
 
-/** Provenance of what follows from several facts. */
-export function joined(facts: readonly Provenance[], rule: string): Provenance {
-  const files = [...new Set(facts.map(({ file }) => file))]
-  const where = facts.map(({ file, where }) => (files.length > 1 ? `${file}: ${where}` : where))
-  return { file: files.join(', '), where: [...new Set(where)].join('; '), rule }
+/** Provenance of what follows from several facts: every place they rest on, by file. */
+export function joined(
+  facts: readonly (Place & { readonly roots?: readonly Place[] })[],
+  rule: string,
+): Provenance & { readonly roots: readonly Place[] } {
+  const roots: Place[] = []
+  for (const { file, where, roots: own } of facts) {
+    for (const root of own ?? [{ file, where }]) {
+      if (!roots.some((known) => known.file === root.file && known.where === root.where)) roots.push(root)
+    }
+  }
+  const files = groupBy(roots, ({ file }) => file)
+  const places = [...files].map(([file, own]) => {
+    const where = own.map(({ where }) => where).join('; ')
+    return files.size > 1 ? `${file}: ${where}` : where
+  })
+  return { file: [...files.keys()].join(', '), where: places.join(', '), rule, roots }
 }
 
 function settle(facts: readonly Fact[]): Conclusions {

@@ -32,6 +32,8 @@ export interface ElfCore {
 /** What an ELF file is, when it is no core of an arm64 machine. */
 export interface ElfRefusal {
   readonly refused: string
+  /** Its content may nevertheless be arm64 memory, such as a kernel image. */
+  readonly scannable: boolean
 }
 
 const HEADER = 64
@@ -59,14 +61,15 @@ export function isElf(head: Uint8Array): boolean {
  */
 export function readElfCore(source: ByteSource): ElfCore | ElfRefusal {
   const head = new Uint8Array(HEADER)
-  if (readFully(source, 0, head) < HEADER) return { refused: 'ELF file cut off inside its header' }
-  if (head[4] !== 2) return { refused: 'a 32-bit ELF file; an arm64 core is 64-bit' }
+  if (readFully(source, 0, head) < HEADER) return { refused: 'ELF file cut off inside its header', scannable: false }
+  if (head[4] !== 2) return { refused: 'a 32-bit ELF file; an arm64 core is 64-bit', scannable: false }
   const littleEndian = head[5] !== 2
   const view = new DataView(head.buffer)
   const type = view.getUint16(16, littleEndian)
   const machine = view.getUint16(18, littleEndian)
-  if (machine !== AARCH64) return { refused: `an ELF file for machine ${machine}, not for AArch64 (${AARCH64})` }
-  if (type !== TYPE_CORE) return { refused: `an ELF file of type ${type}, not a core (${TYPE_CORE})` }
+  if (machine !== AARCH64)
+    return { refused: `an ELF file for machine ${machine}, not for AArch64 (${AARCH64})`, scannable: false }
+  if (type !== TYPE_CORE) return { refused: `an ELF file of type ${type}, not a core (${TYPE_CORE})`, scannable: true }
   const warnings: string[] = []
   const headers = programHeaders(source, view, littleEndian, warnings)
   const segments: CoreSegment[] = []

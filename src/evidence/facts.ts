@@ -76,7 +76,12 @@ export interface Fact<Q extends Quantity = Quantity> extends Provenance {
   readonly priority: number
   /** For a derived fact: every quantity it rests on, directly or not. */
   readonly ancestors?: ReadonlySet<Quantity>
+  /** For a derived fact: the places in the evidence that it rests on. */
+  readonly roots?: readonly Place[]
 }
+
+/** A place in a file. */
+export type Place = Pick<Provenance, 'file' | 'where'>
 
 /** A known pair: a kernel address (linear or image), or a symbol, and where it is at EL2. */
 export interface Pair extends Provenance {

@@ -13,6 +13,8 @@ interface Entry extends Range {
 export class IomemReader {
   private readonly top: Entry[] = []
   private readonly kernel: Entry[] = []
+  /** Bounds of reserved memory inside System RAM: the kernel rounds them out to pages. */
+  private bounds = 0n
   private count = 0
   private zero = 0
 
@@ -26,6 +28,7 @@ export class IomemReader {
     if (last <= start) return true
     const entry = { start, end: last + 1n, name: match[4]!, line }
     if (match[1] === '') this.top.push(entry)
+    else if (entry.name === 'reserved') this.bounds |= entry.start | entry.end
     else if (entry.name === 'Kernel code' || entry.name === 'Kernel data') this.kernel.push(entry)
     return true
   }
@@ -50,6 +53,14 @@ export class IomemReader {
         ? 'System RAM, and the reserved memory touching it (memblock holds it, the linear map leaves it out)'
         : 'System RAM'
       findings.say('dram', banks, where, rule)
+    }
+    if (this.bounds !== 0n && this.bounds % 8192n === 4096n) {
+      findings.say(
+        'pageSize',
+        4096,
+        'reserved ranges in System RAM',
+        'they are rounded to pages, and some to no more than 4096',
+      )
     }
     if (this.top.some(({ name }) => name.startsWith('System RAM ('))) {
       findings.note('memory added after boot ("System RAM (…)") is left out of dram: the layout was fixed before')

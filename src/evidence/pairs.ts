@@ -7,10 +7,10 @@ const WORDS = '(?:kern(?:el)?|hyp(?:ervisor)?|linear|image|el1|el2|vaddr|va|addr
 const FILLER = String.raw`(?:[^0-9A-Za-z_]|\b${WORDS}\b)*`
 const NAME = String.raw`[\[<(]*([A-Za-z_][\w.$]*)(?:\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?)?[\])>]*`
 /** Kernel and hyp address in either order, then perhaps what is there. */
-const TWO = new RegExp(String.raw`^${FILLER}${HEX}(?![0-9A-Za-z_])${FILLER}${HEX}(?:[^0-9A-Za-z_+]+${NAME})?\s*$`, 'i')
+const TWO = new RegExp(`^${FILLER}${HEX}(?![0-9A-Za-z_])${FILLER}${HEX}(?:[^0-9A-Za-z_+]+${NAME})?[^0-9A-Za-z_]*$`, 'i')
 /** A hyp address and a symbol, in either order. */
 const NAMED = new RegExp(String.raw`^\s*0[xX]?([0-9a-fA-F]{7,16})(?:[^0-9A-Za-z_]|\b(?:is|at)\b)+${NAME}\s*$`)
-const NAMED_FIRST = new RegExp(String.raw`^\s*${NAME}(?:[^0-9A-Za-z_]|\b(?:is|at)\b)+0[xX]([0-9a-fA-F]{8,16})\s*$`)
+const NAMED_FIRST = new RegExp(String.raw`^\s*${NAME}(?:[\s,;]|->|=>|\b(?:is|at)\b)+0[xX]([0-9a-fA-F]{10,16})\s*$`)
 
 /** Below this a value is no hyp address of linear memory, whatever it is. */
 const LEAST = 1n << 24n

@@ -14,7 +14,8 @@ import type { ByteSource } from './source.js'
  * the full form.
  */
 
-const CHUNK = 1 << 20
+/** Bytes read at a time: little enough to be in the cache still when they are scanned. */
+const CHUNK = 1 << 18
 const PAGE = 4096
 const HIT_BYTES = 16
 const CAPACITY = 1024
@@ -142,7 +143,16 @@ export class PatchScanner {
     const tagLsb = view.getUint32(entry + 8, true) & 63
     const tagVal = BigInt(view.getUint32(entry + 12, true))
     const swapped = (kind & 4) !== 0
+    const form = (kind & 3) === 2 ? 'mask-only' : 'full'
     const at = place + BigInt(offset)
+    const group = this.groups.find(
+      (known) => known.tagLsb === tagLsb && known.tagVal === tagVal && known.form === form && known.swapped === swapped,
+    )
+    if (group !== undefined) {
+      group.count++
+      if (group.at.length < KEPT) group.at.push(at)
+      return
+    }
     const words = Array.from({ length: 5 }, (_, i) => view.getUint32(from + offset + 4 * i, !swapped))
     const decoded = decodePatch(words)
     if (decoded.kind === 'unpatched') {
@@ -151,17 +161,8 @@ export class PatchScanner {
       return
     }
     if (decoded.kind !== 'patched') return
-    const form = (kind & 3) === 2 ? 'mask-only' : 'full'
     if (form === 'mask-only' && tagLsb < LEAST_MASK_ONLY) return
-    const group = this.groups.find(
-      (known) => known.tagLsb === tagLsb && known.tagVal === tagVal && known.form === form && known.swapped === swapped,
-    )
-    if (group === undefined) {
-      if (this.groups.length < GROUPS) this.groups.push({ tagLsb, tagVal, form, swapped, count: 1, at: [at] })
-      return
-    }
-    group.count++
-    if (group.at.length < KEPT) group.at.push(at)
+    if (this.groups.length < GROUPS) this.groups.push({ tagLsb, tagVal, form, swapped, count: 1, at: [at] })
   }
 }
 

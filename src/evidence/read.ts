@@ -1,4 +1,6 @@
+import { HypvaError } from '../errors.js'
 import { parseLayout } from '../layout/json.js'
+import type { HypLayout } from '../layout/types.js'
 import { readCore, type SymbolAddresses, scanWhole } from './core.js'
 import { DebuggerReader } from './debugger.js'
 import { isElf } from './elf-core.js'
@@ -158,7 +160,12 @@ function readLayoutFile(source: ByteSource, findings: FileFindings): boolean {
   const size = readFully(source, 0, bytes)
   const text = new TextDecoder().decode(bytes.subarray(0, size))
   if (size === most || !/^\s*\{/.test(text) || !text.includes('"hypva-layout/1"')) return false
-  const layout = parseLayout(text)
+  let layout: HypLayout
+  try {
+    layout = parseLayout(text)
+  } catch (error) {
+    throw new HypvaError('HYPVA_LAYOUT', `${source.name}: ${(error as Error).message}`)
+  }
   for (const field of LAYOUT_FIELDS) {
     const value = layout[field]
     if (value !== undefined) findings.say(field, value, field, 'layout file')
@@ -180,7 +187,10 @@ function resolveNames(findings: FileFindings, tables: readonly SymbolAddresses[]
         rule: `known pair, ${pair.symbol} by ${table.file}`,
       }
   }
+  // Without its symbol such a line may be anything.
   if (missing.size > 0) {
+    const known = findings.pairs.filter(({ kernel }) => kernel !== undefined)
+    findings.pairs.splice(0, findings.pairs.length, ...known)
     const names = [...missing].slice(0, 3).join(', ')
     findings.note(`no run-time address of ${names}: give the /proc/kallsyms of that boot as well`)
   }

@@ -62,9 +62,16 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   const solution = solveTag(conclusions, pairs, addresses)
   if (solution.facts.length > 0) conclusions = conclude(withTag([...all, ...solution.facts]))
   else conclusions = conclude(withTag(all))
-  const conflicts = [...conclusions.conflicts, ...solution.conflicts]
-  const { layout, provenance } = assemble(conclusions)
+  // The tag in place is shown by its two parts.
+  const conflicts: Conflict[] = [...conclusions.conflicts, ...solution.conflicts].filter(
+    ({ field }, _, all) =>
+      field !== 'tag' || !all.some((other) => other.field === 'tagVal' || other.field === 'tagLsb'),
+  )
   const disputed = new Set(conflicts.map(({ field }) => field))
+  // Mask and tag stand or fall together.
+  if (disputed.has('tagLsb') || disputed.has('tagVal'))
+    for (const field of ['tagLsb', 'tagVal', 'vaMask']) disputed.add(field)
+  const { layout, provenance } = assemble(conclusions, disputed)
   const tags = rivals.length > 0 && disputed.has('tagVal') ? rivals : solution.fits.length > 1 ? solution.fits : []
   const candidates = tags.flatMap((tag) => candidate(layout, tag) ?? [])
   if (conflicts.length === 0 && layout.tagLsb !== undefined && layout.tagVal !== undefined) {
@@ -90,7 +97,7 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
 }
 
 /** The machine that a recovered layout describes, and the fields it still lacks. */
-export function machineOf({ layout, release }: Recovery): { machine: Partial<Machine>; missing: (keyof Machine)[] } {
+export function machineOf({ layout }: Recovery): { machine: Partial<Machine>; missing: (keyof Machine)[] } {
   const {
     generation,
     mode,
@@ -124,7 +131,6 @@ export function machineOf({ layout, release }: Recovery): { machine: Partial<Mac
   ) as Partial<Machine>
   const required = ['generation', 'pageSize', 'vaBits', 'dram', 'idmap'] as const
   const missing = required.filter((field) => machine[field] === undefined)
-  void release
   return { machine, missing }
 }
 
@@ -148,14 +154,21 @@ function withTag(facts: readonly Fact[]): Fact[] {
   return [...facts, ...tags]
 }
 
-function assemble({ values, settled }: Conclusions): Pick<Recovery, 'layout' | 'provenance'> {
+const TAG = ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset']
+
+function assemble(
+  { values, settled }: Conclusions,
+  disputed: ReadonlySet<string>,
+): Pick<Recovery, 'layout' | 'provenance'> {
   const layout: Record<string, unknown> = {}
   const provenance: Record<string, readonly Provenance[]> = {}
   const withoutTag = values.mode === 'vhe'
   for (const field of LAYOUT_FIELDS) {
     const known = settled.get(field)
-    if (known === undefined) continue
-    if (withoutTag && ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset'].includes(field)) continue
+    if (known === undefined || disputed.has(field)) continue
+    // What rests on something disputed is not known either.
+    if ([...(known.fact.ancestors ?? [])].some((ancestor) => disputed.has(ancestor))) continue
+    if (withoutTag && TAG.includes(field)) continue
     layout[field] = (values as Values)[field]
     provenance[field] = known.provenance
   }
@@ -194,7 +207,7 @@ function unknownOf(
   const unknown: Record<string, string> = {}
   for (const field of LAYOUT_FIELDS) {
     if (layout[field] !== undefined) continue
-    if (layout.mode === 'vhe' && ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset'].includes(field)) continue
+    if (layout.mode === 'vhe' && TAG.includes(field)) continue
     if (disputed.has(field)) unknown[field] = 'the evidence disagrees: --prefer FILE, or say it'
     else if (field === 'vaMask') unknown[field] = 'it follows from tagLsb'
     else if (hint !== undefined && (field === 'tagLsb' || field === 'tagVal')) unknown[field] = hint

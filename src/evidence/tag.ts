@@ -1,7 +1,7 @@
 import { isSince } from '../layout/generations.js'
 import { fls64, formatU64, lowMask, wrap64 } from '../u64.js'
 import { type Conclusions, type Conflict, groupBy, joined, lsbOfMemory, type Values } from './derive.js'
-import type { Fact, HypAddress, Pair, Provenance, Quantity, Tag } from './facts.js'
+import type { Fact, HypAddress, Pair, Place, Provenance, Quantity, Tag } from './facts.js'
 import { kernelKind, vaBitsOfLinear } from './kernel-address.js'
 
 /** No host of KVM has less than 32 MiB of memory, so a tag begins no lower. */
@@ -9,6 +9,7 @@ const LEAST_LSB = 25
 
 /** One thing that fixes the tag, given where it begins. */
 interface Constraint extends Provenance {
+  readonly roots?: readonly Place[]
   readonly priority: number
   readonly ancestors: ReadonlySet<Quantity>
   /** The tag in place for a tag_lsb of `lsb`; undefined when it rules that out. */
@@ -107,13 +108,14 @@ export function solveTag(
   const independent = constraints.filter(
     (constraint, i) => i === 0 || constraint.file !== first.file || constraint.rule !== first.rule,
   )
-  const facts: Fact[] = independent.map(({ file, where, rule, priority, ancestors }) => ({
+  const facts: Fact[] = independent.map(({ file, where, rule, priority, ancestors, roots }) => ({
     field: 'tagVal',
     value: only.tagVal,
     file,
     where,
     rule: `tag of ${rule}`,
     priority,
+    ...(roots === undefined ? {} : { roots }),
     ancestors: new Set([...ancestors, 'tagLsb' as const]),
   }))
   if (settledLsb === undefined) {
@@ -127,6 +129,7 @@ export function solveTag(
 }
 
 interface LsbRule extends Provenance {
+  readonly roots: readonly Place[]
   readonly lsb: number
   readonly priority: number
   readonly ancestors: ReadonlySet<Quantity>
@@ -149,8 +152,8 @@ function lsbRule({ settled, values }: Conclusions): LsbRule | undefined {
   }
 }
 
-function lsbFact({ lsb, file, where, rule, priority, ancestors }: LsbRule): Fact {
-  return { field: 'tagLsb', value: lsb, file, where, rule, priority, ancestors }
+function lsbFact({ lsb, ...known }: LsbRule): Fact {
+  return { field: 'tagLsb', value: lsb, ...known }
 }
 
 function ofPair(pair: Pair, values: Values): Constraint {
@@ -215,6 +218,8 @@ function allowed(lsb: number, tag: bigint, values: Values, told: boolean): boole
   // 52 hyp VA bits put the region bit at 51, where no idmap is: without it at most 48 are in use.
   const bits = values.hypVaBits ?? (fls64(tag) > 48 ? 52 : 48)
   if (fls64(tag) > bits) return false
+  // Patched code carries 24 bits of tag: no address that it made has more.
+  if (tag >> BigInt(lsb) >= 1n << 24n) return false
   if (told) return true
   // Linear addresses differ in the lower half of the kernel's only, and the region bit lies above the mask.
   if (lsb > bits - 1 || (vaBitsActual !== undefined && lsb > vaBitsActual - 1)) return false
@@ -300,7 +305,7 @@ function decide(fits: readonly Tag[], pairs: readonly Pair[]): string {
   const example =
     linear === undefined
       ? 'of the first and the last byte of DRAM (linear addresses; /proc/iomem has the physical ones)'
-      : `of a linear address that differs from these in bit ${bit}, such as ${formatU64(linear ^ (1n << BigInt(bit)))} if there is memory`
+      : `of a linear address that differs from these in bit ${bit}, such as ${formatU64(linear ^ (1n << BigInt(bit)))} if memory is there,`
   return (
     `tag_lsb is ${low} to ${high}: a pair ${example} decides, as hyp addresses keep the bits below tag_lsb and no others; ` +
     'so do /proc/iomem with PHYS_OFFSET (the ends of DRAM give tag_lsb), or one page of patched kernel text'

@@ -17,10 +17,10 @@ export interface BatchResult {
 }
 
 /**
- * Addresses a tile: input and output of one turn stay in the first-level cache, and the copies in and out of WASM memory
+ * Addresses a tile: what one turn works on stays in the cache, and the copies in and out of WASM memory
  * cost little beside the memory traffic they would have caused anyway.
  */
-const TILE = 1536
+const TILE = 4096
 
 // One instance for all batches that live in JavaScript memory; the plan it holds is that of its last user.
 let shared: Kernel | undefined

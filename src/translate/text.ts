@@ -73,6 +73,17 @@ export class TextRewriter implements Rewriter {
   }
 
   end(): void {}
+
+  /**
+   * Puts a chunk into WASM memory and returns the kernel's call on it, for measuring it alone.
+   * @internal
+   */
+  resident(chunk: Uint8Array): () => void {
+    this.space().set(chunk)
+    const { base, dst, segments, minDigits } = this
+    const { rewriteText } = this.kernel.exports
+    return () => rewriteText(base, chunk.length, dst, 1, segments, minDigits)
+  }
 }
 
 /** Room for a chunk, what is held back, five times that for text that grows (0x1 → 16 digits), and slack around each. */

@@ -8,7 +8,7 @@ import { BinaryRewriter, type ByteOrder } from './binary.js'
 import { type Explanation, explainAddress, missReason } from './explain.js'
 import { createNamer, type NameBatch, type Namer } from './namer.js'
 import { NameRewriter } from './names.js'
-import { checkedPlan, type Plan } from './plan.js'
+import { checkedPlan, type Plan, uncheckedPlan } from './plan.js'
 import { findSegment, type Segment, SPACES, type Space } from './segments.js'
 import { rewriterStream } from './stream.js'
 import { TextRewriter } from './text.js'
@@ -23,6 +23,11 @@ export interface TranslatorOptions {
    * translated already.
    */
   readonly strict?: boolean
+  /**
+   * Apply kern_hyp_va to every address, as the kernel does, whether it makes sense or not: nothing misses. Only from
+   * `kernel` or `linear` to `hyp`; the layout needs only tagLsb and tagVal (or mode vhe).
+   */
+  readonly unchecked?: boolean
   /** Symbols of the kernel, for names: one table, or several that complement each other. */
   readonly symbols?: SymbolTable | readonly SymbolTable[]
   /** Keep the `__kvm_nvhe_` prefix in names instead of marking them `[nVHE]`. */
@@ -46,7 +51,7 @@ export class Translator {
   readonly layout: HypLayout
   readonly from: Space
   readonly to: Space
-  /** The direction as ranges and constants, ascending: all that the kernels know. */
+  /** The direction as ranges and constants, ascending: all that the kernels know. Empty when unchecked. */
   readonly segments: readonly Segment[]
   private readonly plan: Plan
   private readonly strict: boolean
@@ -59,6 +64,7 @@ export class Translator {
     from: Space,
     to: Space,
     strict: boolean,
+    plan: Plan,
     naming: Pick<TranslatorOptions, 'symbols' | 'rawNames'> = {},
   ) {
     this.naming = naming
@@ -66,8 +72,8 @@ export class Translator {
     this.from = from
     this.to = to
     this.strict = strict
-    this.plan = checkedPlan(layout, from, to)
-    this.segments = this.plan.kind === 'checked' ? this.plan.segments : []
+    this.plan = plan
+    this.segments = plan.kind === 'checked' ? plan.segments : []
   }
 
   /**
@@ -86,7 +92,9 @@ export class Translator {
   /** Translates one address; undefined when it lies in no segment. Throws only for what is no 64-bit bigint. */
   tryTranslate(address: bigint): bigint | undefined {
     assertU64(address, 'address')
-    const segment = findSegment(this.segments, address)
+    const { plan } = this
+    if (plan.kind === 'macro') return wrap64((address & plan.mask) + plan.tag)
+    const segment = findSegment(plan.segments, address)
     return segment === undefined ? undefined : wrap64(address + segment.delta)
   }
 
@@ -198,10 +206,11 @@ export class Translator {
  */
 export function createTranslator(layout: HypLayout, options: TranslatorOptions = {}): Translator {
   checkLayout(layout)
-  const { from = 'kernel', to = 'hyp', strict = false, symbols, rawNames = false } = options
+  const { from = 'kernel', to = 'hyp', strict = false, unchecked = false, symbols, rawNames = false } = options
   assertSpace(from, 'from')
   assertSpace(to, 'to')
-  return new Translator(layout, from, to, strict, { ...(symbols && { symbols }), rawNames })
+  const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
+  return new Translator(layout, from, to, strict, plan, { ...(symbols && { symbols }), rawNames })
 }
 
 function assertSpace(value: unknown, what: string): asserts value is Space {

@@ -196,7 +196,11 @@ describe('what is wrong is said in one line', () => {
   })
 
   test('flags', () => {
-    expectFailure(['translate', '-l', LAYOUT, '--unchecked', '--from', 'hyp'], 2, /--unchecked applies kern_hyp_va/)
+    expectFailure(
+      ['translate', '-l', LAYOUT, '--unchecked', '--from', 'hyp'],
+      2,
+      /unchecked: kern_hyp_va goes from kernel to hyp, not from hyp to hyp/,
+    )
     expectFailure(['translate', '-l', LAYOUT, '--from', 'nowhere'], 2, /nowhere.*Allowed choices are kernel, linear/)
     expectFailure(['translate', '-l', LAYOUT, '--fromm', 'hyp'], 2, /unknown option '--fromm'.*Did you mean --from/)
     expectFailure(['translate'], 2, /required option '-l, --layout <file>'/)

@@ -74,6 +74,8 @@ const REGISTERS: readonly (readonly [Register, RegExp])[] = [
   ['par', /\bPAR:([0-9a-f]{16})\b/],
   ['vcpu', /\bVCPU: *([0-9a-f]{8,16}\b|\(null\))/],
 ]
+/** What is not printable is nothing that a kernel printed. */
+const PRINTABLE = /^[\t\x20-\x7e]+$/
 /** Cheap: a line with none of these says nothing of a panic. */
 const HINTS = ['hyp ', 'nVHE', 'HYP', '>] ', 'Offset', 'OFFSET', 'PS:', 'FAR:', 'PAR:', 'ESR:', 'VCPU:', 'Code:']
 
@@ -82,8 +84,25 @@ const hex = (digits: string): bigint => (digits === '(null)' ? 0n : BigInt(`0x${
 /** Finds the hyp panics of a log, whatever else is in it. */
 export function parsePanics(source: ByteSource): PrintedPanic[] {
   const reader = new Reader()
-  forEachLine(source, (text, line) => reader.line(text, line))
+  let last: string | undefined
+  let count = 0
+  forEachLine(source, (text, line) => {
+    if (last !== undefined) reader.line(last, count)
+    last = text
+    count = line
+  })
+  // Where the log is cut inside a line, its last number may be as well.
+  if (last !== undefined) reader.line(endsInLine(source) ? last.replace(CUT_NUMBER, '') : last, count)
   return reader.panics()
+}
+
+/** A number at the end that is not as long as all 64-bit values are that stand there. */
+const CUT_NUMBER = /(?:0x|:)[0-9a-f]{1,15}$/
+
+function endsInLine(source: ByteSource): boolean {
+  if (source.size === undefined || source.size === 0) return false
+  const end = new Uint8Array(1)
+  return source.read(source.size - 1, end) === 1 && end[0] !== 10
 }
 
 class Reader {
@@ -103,23 +122,29 @@ class Reader {
       this.printing = undefined
     }
     const boot = this.boots.at(-1)!
-    boot.lines.push(text)
+    if (PRINTABLE.test(text)) boot.lines.push(text)
     if (!HINTS.some((hint) => text.includes(hint))) return
 
     const pid = Number(KVM.exec(text)?.[1] ?? Number.NaN)
     this.header(text, line, pid)
     this.trace(text, line, pid)
+    // Printed between the backtrace and Hyp Offset; any other is a host's.
+    const code = CODE.exec(text)
+    const coded =
+      code &&
+      this.open(
+        pid,
+        (one) => one.code === undefined && one.hypOffset === undefined && !one.inTrace && one.kind !== undefined,
+      )
+    if (coded) {
+      coded.code = parseCode(code[1]!)
+      coded.lastLine = line
+    }
     const offset = HYP_OFFSET.exec(text)
     if (offset !== null) {
       const draft = this.open(pid, (one) => one.hypOffset === undefined) ?? this.begin(line, pid)
       draft.hypOffset = hex(offset[1]!)
       draft.lastLine = line
-    }
-    const code = CODE.exec(text)
-    const coded = code && this.open(pid, (one) => one.code === undefined && one.kind !== undefined)
-    if (coded) {
-      coded.code = parseCode(code[1]!)
-      coded.lastLine = line
     }
     this.registers(text, line)
     this.offsets(text)
@@ -242,6 +267,13 @@ class Reader {
       (draft) => draft.bootIndex === this.boots.length - 1 && draft.ps === ps && draft.pc === pc,
     )
     if (this.repeating && repeated !== undefined) return repeated
+    if (this.repeating) {
+      // The log begins inside the block that this one repeats.
+      const begun = this.drafts.findLast(
+        (draft) => draft.bootIndex === this.boots.length - 1 && draft.registers && draft.ps === undefined,
+      )
+      if (begun !== undefined) return begun
+    }
     const fits = ({ at, hypOffset }: Draft) =>
       at === undefined || hypOffset === undefined || BigInt.asUintN(64, pc + hypOffset) === at.address
     const waiting = this.open(Number.NaN, fits)

@@ -26,7 +26,15 @@ interface Expected {
   far?: { value: string; kind: string }
   esr_class?: string
   printed_backtrace?: { addr: string; sym: string }[]
-  hyp_panics: { at_line: string; PC: string; ESR: string; VCPU: string; hyp_offset: string; link_va: string; symbol: string }[]
+  hyp_panics: {
+    at_line: string
+    PC: string
+    ESR: string
+    VCPU: string
+    hyp_offset: string
+    link_va: string
+    symbol: string
+  }[]
 }
 
 const cases = [
@@ -91,9 +99,12 @@ describe.each(hyp)('$name', ({ log, expected, boot }) => {
     expect(hex(first!.printed.kaslrOffset)).toBe(expected.kaslr_offset)
     expect(hex(first!.printed.linkBase)).toBe(expected.kimage_link_base)
     const { PS, FAR, HPFAR, PAR } = expected.printed!
-    expect(
-      (['ps', 'far', 'hpfar', 'par'] as const).map((name) => first!.printed[name]!.toString(16)),
-    ).toEqual([PS, FAR, HPFAR, PAR])
+    expect((['ps', 'far', 'hpfar', 'par'] as const).map((name) => first!.printed[name]!.toString(16))).toEqual([
+      PS,
+      FAR,
+      HPFAR,
+      PAR,
+    ])
   })
 
   test('with the layout physical and linear addresses, of PC and of VCPU', () => {

@@ -206,6 +206,7 @@ function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: Tra
       `${annotate ? '--annotate' : '--to name'} needs symbols: --symbols FILE (System.map, vmlinux or /proc/kallsyms)`,
     )
   }
+  if (to === 'name' && unchecked) throw new Failure('--unchecked applies kern_hyp_va, which gives addresses, not names')
   if (to === 'name' && annotate)
     throw new Failure('--annotate keeps an address, --to name leaves none: take one of them')
   if (summary && (annotate || unchecked || strict || to !== 'hyp')) {

@@ -10,7 +10,7 @@ import type { Report } from './report.js'
 export async function benchFiles(root: string, report: Report, megabytes: number): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'hypva-bench-'))
   try {
-    const main = join(root, 'dist/cli/main.js')
+    const main = join(root, 'dist/cli/main.cjs')
     const layout = join(root, 'samples/exec-6.1.layout.json')
     const log = textInputs(root).find(({ name }) => name.startsWith('QEMU'))!.bytes
     const text = fill(join(dir, 'text'), log, megabytes)

@@ -66,7 +66,7 @@ describe('the package', () => {
       sideEffects: false,
       license: 'MIT',
       engines: { node: '>=20' },
-      bin: { hypva: 'dist/cli/main.js' },
+      bin: { hypva: 'dist/cli/main.cjs' },
     })
     expect(Object.keys(manifest.exports['.'])).toEqual(['types', 'default'])
     expect(readFileSync(join(ROOT, 'LICENSE'), 'utf8')).toContain('MIT License')

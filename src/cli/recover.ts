@@ -15,13 +15,12 @@ import { toJson } from './text.js'
 import { formatRange, PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 
 const EXAMPLES = `Examples:
-  # On the host itself:
-  sudo hypva layout recover /proc/kcore /proc/kallsyms /proc/iomem -o layout.json
-  # From a panic somebody pasted, and what the machine still knows:
-  hypva layout recover panic.txt iomem.txt kallsyms.txt
-  # From a memory dump; from a debugger's words:
-  hypva layout recover memory.bin
-  echo 'tag_lsb = 31, tag_val = 0x16403' | hypva layout recover -
+  # On the host itself: sudo hypva layout recover /proc/kcore /proc/kallsyms /proc/iomem -o layout.json
+  # From a panic and what the machine still knows: hypva layout recover panic.txt iomem.txt kallsyms.txt
+  # From a debugger's words:
+  echo 'tag_lsb = 31, tag_val = 0x16403' | hypva layout recover - -o layout.json
+  # From two known pairs of kernel and hyp addresses, every layout that fits:
+  printf '0xffff000000ee7abc 0x89b380ee7abc\\n0xffff00007fff0000 0x89b3ffff0000\\n' | hypva layout recover -
 `
 
 type Flags = Record<string, unknown> & {

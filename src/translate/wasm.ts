@@ -39,7 +39,7 @@ const WASM_PAGE = 65536
 let compiled: WebAssembly.Module | undefined
 
 /** The kernels, compiled once. Synchronous: the module is some kilobytes and comes embedded. */
-function kernelModule(): WebAssembly.Module {
+export function kernelModule(): WebAssembly.Module {
   if (compiled === undefined) {
     const text = atob(KERNEL_WASM_BASE64)
     const bytes = new Uint8Array(text.length)
@@ -47,6 +47,11 @@ function kernelModule(): WebAssembly.Module {
     compiled = new WebAssembly.Module(bytes)
   }
   return compiled
+}
+
+/** Gives a thread the module that another has compiled. */
+export function useModule(module: WebAssembly.Module): void {
+  compiled = module
 }
 
 /** What the last checked batch or text chunk found. */

@@ -1,0 +1,12 @@
+#!/usr/bin/env node
+// CommonJS: an ES module as the entry point makes Node start later, and this one has nothing to import yet.
+
+// Asked for its version, hypva loads nothing else: this is what scripts call to see whether it is there.
+const first = process.argv[2]
+if (first === '--version' || first === '-V') {
+  process.stdout.write(`${require('../../package.json').version}\n`)
+} else {
+  import('./program.js').then(async ({ run }) => {
+    process.exitCode = await run(process.argv)
+  })
+}

@@ -34,6 +34,10 @@ export interface NamedPlace extends Places {
   readonly name?: string
   /** For a PC: what `%pB` makes of it, where that is another name. */
   readonly returnName?: string
+  /**
+   * The log's symbol ends where this address is, and no table says what begins there: `%pB` names the address before.
+   */
+  readonly atEnd?: boolean
   /** Whether the log's symbol is the tables' one; absent where one is missing. */
   readonly agrees?: boolean
 }
@@ -217,6 +221,7 @@ function pcNames(link: bigint | undefined, at: PrintedAddress | undefined, names
     ...(printed?.printed !== undefined && { printed: printed.printed }),
     ...(printed?.agrees !== undefined && { agrees: printed.agrees }),
     ...(name !== undefined && { name }),
+    ...(name === undefined && /\+0x([0-9a-f]+)\/0x\1$/.test(printed?.printed ?? '') && { atEnd: true }),
     ...(returnName !== undefined && returnName !== name && { returnName }),
   }
 }
@@ -347,7 +352,7 @@ function unknownOf(
   }
   if (facts.hypPhysvirtOffset === undefined && (pc?.of === 'hyp' || (vcpu?.value ?? 0n) !== 0n)) {
     list.push(
-      'physical and linear addresses of PC and VCPU: they need kimage_voffset (vmcoreinfo: NUMBER(kimage_voffset)) or the tag; supply a layout (-l), for one `hypva layout recover` on this log and the vmcoreinfo',
+      'physical and linear addresses of PC and VCPU: they need kimage_voffset or the tag; supply a layout (-l): `hypva layout recover` makes one of this log with the vmcoreinfo and /proc/iomem of that boot',
     )
   } else if (vcpu?.phys !== undefined && vcpu.linear === undefined) {
     list.push('VCPU as a kernel pointer: it needs PAGE_OFFSET and PHYS_OFFSET; supply a layout (-l)')

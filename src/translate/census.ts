@@ -112,6 +112,12 @@ export class Census implements Rewriter {
     counts.translated += count - missed
     counts.missed += missed
     if (this.namer !== undefined && count > 0) this.name(this.namer, count)
+    if (last && this.consumed === this.length) {
+      // The next input begins anew: its first token does not touch the last bytes of this one.
+      this.length = 0
+      this.consumed = 0
+      kernel.bytes.fill(0, base - CONTEXT, base)
+    }
     return kernel.bytes.subarray(base, base)
   }
 

@@ -144,3 +144,29 @@ describe.each<[string, string[]]>([
     )
   })
 })
+
+test('a kernel oops: registers and all get names by link-time symbols, what has none stays', () => {
+  const b = JSON.parse(fixture('panics/p61-oops.case.json').toString()) as Boot
+  const own = BigInt(JSON.parse(fixture('evidence/d61-kaslr/case.json').toString()).text_va)
+  const LINK = 0xffff800008000000n
+  const kallsyms = fixture('evidence/d61-kaslr/kallsyms.txt.gz').toString()
+  const map = kallsyms.replace(/^\w{16}/gm, (digits) => (BigInt(`0x${digits}`) - own + LINK).toString(16))
+  const layout = join(dir, 'oops.json')
+  writeFileSync(
+    layout,
+    hypva(['layout', 'compute', '-m', '-', '--kaslr-offset', `0x${(BigInt(b.text_va) - LINK).toString(16)}`], {
+      input: machineJson(b),
+    }).out,
+  )
+  writeFileSync(join(dir, 'System.map'), map)
+  const oops = fixture('panics/p61-oops.txt').toString()
+  // This oops prints its code addresses as names already; put one back as the number that it was.
+  const [line] = map.split('\n').filter((symbol) => symbol.endsWith(' kvm_arch_vcpu_ioctl_run'))
+  const address = BigInt(`0x${line!.slice(0, 16)}`) - LINK + BigInt(b.text_va) + 0xcn
+  const text = oops.replace('pc : kvm_arch_vcpu_ioctl_run+0xc/0x800', `pc : ${address.toString(16)}`)
+  const { out, err } = hypva(['translate', '-l', layout, '--symbols', join(dir, 'System.map'), '--to', 'name'], {
+    input: text,
+  })
+  expect(err).toBe('')
+  expect(out.toString()).toBe(oops)
+})

@@ -45,14 +45,14 @@ import { findSegment } from './segments'
 
 // What a candidate says: digits that follow (up to 127) when collected; as a token digits (1 … 16) and two flags. Above
 // these seven bits the offset of the first digit in the tile.
-const DIGIT_BITS: u32 = 7
-const TOKEN_DIGITS: u32 = 31
-const UPPER_BIT: u32 = 5
-const PREFIXED_BIT: u32 = 6
+export const DIGIT_BITS: u32 = 7
+export const TOKEN_DIGITS: u32 = 31
+export const UPPER_BIT: u32 = 5
+export const PREFIXED_BIT: u32 = 6
 
 /** The longest token: 0x and sixteen digits. A longer word is none, wherever it is cut. */
 const LONGEST: u32 = 18
-const BARE_DIGITS: u32 = 9
+export const BARE_DIGITS: u32 = 9
 
 // State of a chunk between its tiles.
 /** Where the next byte to be copied stands in the chunk, once copying has begun. */
@@ -105,7 +105,7 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
 }
 
 /** The end of what can be decided now: before the last word when it may be a token's beginning. */
-function safeEnd(src: usize, length: u32): usize {
+export function safeEnd(src: usize, length: u32): usize {
   const end = src + length
   const limit = length > LONGEST ? end - LONGEST : src
   let at = end
@@ -151,7 +151,7 @@ function behindX(at: usize): u64 {
  */
 // @ts-ignore: decorator
 @inline
-function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): u32 {
+export function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): u32 {
   let list = CANDIDATES
   // Bit 63 of the block before: whether a run comes in from there.
   let before = hexBits(tile - 64)
@@ -199,7 +199,7 @@ function isPrefixed(at: usize): bool {
 }
 
 /** Keeps the candidates that are tokens, with flags, and puts their values into VALUES. Returns how many. */
-function parse(tile: usize, found: u32, minDigits: u32): u32 {
+export function parse(tile: usize, found: u32, minDigits: u32): u32 {
   const nineDigit = vector(NINE_DIGIT)
   const nine = vector(NINE)
   const lowNibble = vector(LOW_NIBBLE)
@@ -373,7 +373,7 @@ function overwrite(at: usize, n: u32, first: v128, last: v128): void {
 /** Copies [from, end) to `to`, in whole vectors: both sides have slack. */
 // @ts-ignore: decorator
 @inline
-function copyText(from: usize, end: usize, to: usize): void {
+export function copyText(from: usize, end: usize, to: usize): void {
   while (from < end) {
     v128.store(to, v128.load(from))
     from += 16

@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { parseLayout } from 'hypva'
 import { benchBatches } from './batch.js'
 import { benchFiles } from './files.js'
+import { benchNames } from './names.js'
 import { Native } from './native.js'
 import { Report } from './report.js'
 import { benchText } from './text.js'
@@ -34,6 +35,7 @@ const groups: Record<string, () => Promise<void>> = {
   batch: () =>
     benchBatches(parseLayout(readFileSync(join(root, 'samples/exec-6.1.layout.json'), 'utf8')), native, report),
   text: () => benchText(root, native, report),
+  names: () => benchNames(root, report),
   files: () => benchFiles(root, report, Number(values.size)),
 }
 for (const [name, run] of Object.entries(groups)) if (values.only === undefined || values.only === name) await run()

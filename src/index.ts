@@ -20,9 +20,37 @@ export {
   type RegionKind,
 } from './layout/regions.js'
 export type { Generation, HypLayout, Machine, Mode, PageSize } from './layout/types.js'
+export type { Places } from './panic/addresses.js'
+export {
+  type DecodedFar,
+  type DecodedHpfar,
+  type DecodedPanic,
+  type DecodeOptions,
+  decodePanics,
+  type FarKind,
+  type NamedPlace,
+} from './panic/decode.js'
+export type { Diagnosis, DiagnosisKind } from './panic/diagnose.js'
+export {
+  decodeEsr,
+  decodePar,
+  decodePs,
+  type ExceptionClass,
+  hpfarPage,
+  type ProgramStatus,
+  type RegisterField,
+  type Syndrome,
+  type TranslationResult,
+} from './panic/esr.js'
+export type { Instruction } from './panic/instructions.js'
+export type { PrintedAddress, PrintedPanic } from './panic/parse.js'
+export { parseSymbols } from './symbols/parse.js'
+export { formatName, type Located, type NameOptions, type SymbolEntry, SymbolTable } from './symbols/table.js'
 export { type BatchResult, kernHypVaBatch, type ResidentBatch } from './translate/batch.js'
 export type { ByteOrder } from './translate/binary.js'
+export { Census, type CensusResult, type RegionCount, type SymbolCount } from './translate/census.js'
 export type { ExplainStep, Explanation } from './translate/explain.js'
+export { createNamer, type NameBatch, Namer, type NamerOptions } from './translate/namer.js'
 export type { Segment, Space } from './translate/segments.js'
 export { createTranslator, MissError, type Translator, type TranslatorOptions } from './translate/translator.js'
 export type { Range } from './u64.js'

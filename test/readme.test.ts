@@ -71,7 +71,15 @@ describe('README', () => {
 })
 
 describe('help', () => {
-  const commands = [[], ['translate'], ['explain'], ['layout', 'compute'], ['layout', 'show'], ['layout', 'recover']]
+  const commands = [
+    [],
+    ['translate'],
+    ['explain'],
+    ['decode'],
+    ['layout', 'compute'],
+    ['layout', 'show'],
+    ['layout', 'recover'],
+  ]
 
   test.each(commands.map((c) => [c.join(' '), c] as const))(
     'hypva %s --help opens with examples that work when pasted',

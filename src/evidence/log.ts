@@ -2,6 +2,15 @@ import { joinTouching } from '../layout/ranges.js'
 import type { Mode, PageSize } from '../layout/types.js'
 import type { Range } from '../u64.js'
 import { type Fact, FileFindings } from './facts.js'
+import {
+  HYP_OFFSET,
+  KERNEL_OFFSET,
+  KERNEL_OFFSET_DISABLED,
+  PANIC_AT,
+  PHYS_OFFSET,
+  PS_PC,
+  TRACE_ENTRY,
+} from './panic-lines.js'
 
 /** One rule of what a kernel prints: matched anywhere in a line, whatever stands before (printk's prefix, a journal's). */
 interface LogRule {
@@ -26,12 +35,12 @@ const RULES: readonly LogRule[] = [
   },
   {
     hint: 'Hyp Offset',
-    pattern: /\bHyp Offset: (?:0x)?([0-9a-f]{1,16})\b/,
+    pattern: HYP_OFFSET,
     say: (findings, [, offset], where) => findings.say('hypOffset', hex(offset!), where, 'Hyp Offset of the panic'),
   },
   {
     hint: 'Kernel Offset',
-    pattern: /\bKernel Offset: 0x([0-9a-f]{1,16}) from 0x([0-9a-f]{1,16})/,
+    pattern: KERNEL_OFFSET,
     say(findings, [, offset, base], where) {
       findings.say('kaslrOffset', hex(offset!), where, 'Kernel Offset')
       findings.say('linkBase', hex(base!), where, 'Kernel Offset: what it counts from is KIMAGE_VADDR')
@@ -39,12 +48,12 @@ const RULES: readonly LogRule[] = [
   },
   {
     hint: 'Kernel Offset',
-    pattern: /\bKernel Offset: disabled/,
+    pattern: KERNEL_OFFSET_DISABLED,
     say: (findings, _, where) => findings.say('kaslrOffset', 0n, where, 'Kernel Offset: disabled'),
   },
   {
     hint: 'PHYS_OFFSET',
-    pattern: /\bPHYS_OFFSET: 0x([0-9a-f]{1,16})/,
+    pattern: PHYS_OFFSET,
     say: (findings, [, offset], where) => findings.say('physOffset', hex(offset!), where, 'PHYS_OFFSET of the panic'),
   },
   {
@@ -106,9 +115,6 @@ const RULES: readonly LogRule[] = [
 ]
 
 const NODE = /\bnode +\d+: \[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]/
-const PANIC = /\b(?:nVHE )?hyp (?:panic|BUG|CFI failure) at: (?:\[<([0-9a-f]{8,16})>\]|([0-9a-f]{16})|(\S+:\d+))/i
-const PC = /\bPS:[0-9a-f]{8} PC:([0-9a-f]{16})\b/
-const TRACE = /\[<([0-9a-f]{16})>\] (?:__kvm_nvhe_\w[\w.]*)\+0x/
 
 /** One boot's lines. */
 class Boot {
@@ -162,19 +168,19 @@ export class LogReader {
       boot.banks.push({ start: hex(node[1]!), end: hex(node[2]!) + 1n, line })
       known = true
     }
-    const panic = PANIC.exec(text)
+    const panic = PANIC_AT.exec(text)
     if (panic !== null) {
       boot.panicked = true
       this.anyPanic = true
       known = true
     }
-    const pc = PC.exec(text)
+    const pc = PS_PC.exec(text)
     if (pc !== null) {
-      boot.pc ??= { pc: hex(pc[1]!), line }
+      boot.pc ??= { pc: hex(pc[2]!), line }
       known = true
     }
-    const trace = TRACE.exec(text)
-    if (trace !== null) {
+    const trace = TRACE_ENTRY.exec(text)
+    if (trace !== null && trace[2]!.startsWith('__kvm_nvhe_')) {
       boot.links.push({ link: hex(trace[1]!), line })
       known = true
     }

@@ -10,7 +10,8 @@ export interface SymbolLine {
   readonly module: string | undefined
 }
 
-const SYMBOL = /^([0-9a-fA-F]{8,16}) ([A-Za-z?]) (\S+)(?:[ \t]+\[([^\]]+)\])?$/
+// With `nm -S` a size stands between address and type.
+const SYMBOL = /^([0-9a-fA-F]{8,16}) (?:[0-9a-fA-F]{8,16} )?([A-Za-z?]) (\S+)(?:[ \t]+\[([^\]]+)\])?$/
 
 /** Reads one line of a symbol table; undefined for anything else (undefined symbols of `nm` among it). */
 export function parseSymbolLine(line: string): SymbolLine | undefined {

@@ -123,7 +123,7 @@ export function allocateResident(plan: Plan, length: number): ResidentBatch {
   }
 }
 
-function assertBatch(value: unknown, what: string): asserts value is BigUint64Array {
+export function assertBatch(value: unknown, what: string): asserts value is BigUint64Array {
   // By its tag: an array of another realm (a frame, a vm context) is one as well.
   if (!ArrayBuffer.isView(value) || Object.prototype.toString.call(value) !== '[object BigUint64Array]') {
     throw new HypvaTypeError('HYPVA_ARGUMENT', `${what}: expected a BigUint64Array, got ${describe(value)}`)

@@ -1,6 +1,6 @@
 import { wrap64 } from '../u64.js'
 import { rulesOf } from './generations.js'
-import type { Generation, PageSize } from './types.js'
+import type { Generation, HypLayout, PageSize } from './types.js'
 
 /** What the kernel's own address space depends on. */
 export interface Widths {
@@ -8,6 +8,15 @@ export interface Widths {
   readonly pageSize: PageSize
   readonly vaBits: number
   readonly vaBitsActual: number
+}
+
+/** The widths that a layout tells; undefined unless it tells all of them. */
+export function widthsOf({ generation, pageSize, vaBits, vaBitsActual }: HypLayout): Widths | undefined {
+  // Only a 52-bit build leaves vabits_actual open.
+  const actual = vaBitsActual ?? (vaBits === 52 ? undefined : vaBits)
+  if (generation === undefined || pageSize === undefined || vaBits === undefined || actual === undefined)
+    return undefined
+  return { generation, pageSize, vaBits, vaBitsActual: actual }
 }
 
 /** CONFIG_ARM64_VA_BITS there are, by page size in bytes (KERNEL-FACTS section 3). */

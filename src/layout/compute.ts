@@ -4,7 +4,7 @@ import { hypVaBitsOf, pageOffsetOf, randomisesTag, type Widths } from './address
 import { machineOf } from './check.js'
 import { generationOf, rulesOf } from './generations.js'
 import { linearOfPhys } from './linear.js'
-import { macroOf } from './macro.js'
+import { applyMacro, macroOf } from './macro.js'
 import { arrangeMemory } from './memblock.js'
 import { joinTouching, subtract } from './ranges.js'
 import type { Generation, HypLayout, Machine } from './types.js'
@@ -45,9 +45,9 @@ export function computeLayout(machine: Machine): HypLayout {
   const start = linearOfPhys(pageOffset, physOffset, dram[0]!.start)
   const last = linearOfPhys(pageOffset, physOffset, dram.at(-1)!.end - 1n)
   const { tagLsb, tagVal } = chooseTag(machine, generation, hypVaBits, fls64(start ^ last))
-  const { mask, tag } = macroOf({ tagLsb, tagVal })
-  const hypPhysvirtOffset = wrap64(dram[0]!.start - ((start & mask) | tag))
-  return { ...sizes, tagLsb, tagVal, vaMask: mask, ...common, ...given, hypPhysvirtOffset }
+  const macro = macroOf({ tagLsb, tagVal })
+  const hypPhysvirtOffset = wrap64(dram[0]!.start - applyMacro(macro, start))
+  return { ...sizes, tagLsb, tagVal, vaMask: macro.mask, ...common, ...given, hypPhysvirtOffset }
 }
 
 /**

@@ -1,6 +1,6 @@
 import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
-import { macroOf } from '../layout/macro.js'
+import { applyMacro, hypVaEnd, type Macro, macroOf } from '../layout/macro.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, type Range, U64_MAX, wrap64 } from '../u64.js'
 
@@ -60,6 +60,8 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
     }
   }
   if (segments.length === 0) {
+    if (wanting.size === 0)
+      throw new HypvaError('HYPVA_LAYOUT', `layout: none of its memory has ${from} and ${to} addresses`)
     throw new MissingFieldError(`translating ${from} to ${to} addresses`, [...wanting])
   }
   return tidy(segments, from)
@@ -97,7 +99,9 @@ function targetsOf(piece: Piece, target: Space): ConcreteSpace[] {
 }
 
 function directed(offsets: Offsets, piece: Piece, from: ConcreteSpace, to: ConcreteSpace): DirectedSegment[] {
-  return offsets.uniform(piece).flatMap((block) => {
+  const blocks = offsets.uniform(piece)
+  const reached = from === 'hyp' || to === 'hyp' ? blocks.flatMap((block) => offsets.reached(block)) : blocks
+  return reached.flatMap((block) => {
     const start = wrap64(block.start + offsets.offset(from, block.start))
     const size = block.end - block.start
     const delta = wrap64(offsets.offset(to, block.start) - offsets.offset(from, block.start))
@@ -130,16 +134,13 @@ function without(piece: Piece, hole: Range): Piece[] {
 /** What is added to a physical address to get its address in each space. */
 class Offsets {
   private readonly layout: HypLayout
-  private readonly mask: bigint
-  private readonly tag: bigint
+  private readonly macro: Macro
   /** pageOffset - physOffset when both are known: physical to linear. */
   private readonly linear: bigint | undefined
 
   constructor(layout: HypLayout) {
     this.layout = layout
-    const { mask, tag } = macroOf(layout)
-    this.mask = mask
-    this.tag = tag
+    this.macro = macroOf(layout)
     const { pageOffset, physOffset } = layout
     this.linear = pageOffset !== undefined && physOffset !== undefined ? wrap64(pageOffset - physOffset) : undefined
   }
@@ -171,7 +172,7 @@ class Offsets {
         return this.linear!
       case 'hyp': {
         if (this.linear === undefined) return wrap64(-layout.hypPhysvirtOffset!)
-        return wrap64((wrap64(phys + this.linear) & this.mask) + this.tag - phys)
+        return wrap64(applyMacro(this.macro, wrap64(phys + this.linear)) - phys)
       }
       case 'image':
         return layout.kimageVoffset!
@@ -182,16 +183,24 @@ class Offsets {
     }
   }
 
+  /** The part of a uniform block that has hyp VAs: an added tag can carry its end beyond the last of them. */
+  reached(block: Range): Range[] {
+    const limit = hypVaEnd(this.layout) - wrap64(block.start + this.offset('hyp', block.start))
+    if (limit >= block.end - block.start) return [block]
+    return limit <= 0n ? [] : [{ start: block.start, end: block.start + limit }]
+  }
+
   /**
    * Cuts a piece where its linear address leaves a block of va_mask + 1 bytes. In a sound layout all of DRAM lies in one
    * block; beyond it kern_hyp_va starts again from the tag.
    */
   uniform(piece: Piece): Range[] {
-    if (this.linear === undefined || this.mask === U64_MAX) return [piece]
-    const block = this.mask + 1n
+    const { mask } = this.macro
+    if (this.linear === undefined || mask === U64_MAX) return [piece]
+    const block = mask + 1n
     const parts: Range[] = []
     for (let start = piece.start; start < piece.end; ) {
-      const next = start + (block - (wrap64(start + this.linear) & this.mask))
+      const next = start + (block - (wrap64(start + this.linear) & mask))
       const end = next < piece.end ? next : piece.end
       parts.push({ start, end })
       start = end

@@ -32,6 +32,14 @@ export function vaBitsActualChoices(pageSize: PageSize, vaBits: number): readonl
   return pageSize === 16384 ? [52, 48, 47] : [52, 48]
 }
 
+/**
+ * CONFIG_ARM64_PA_BITS at its largest: 52 bits of physical address go with 64K pages, or with VAs of 52 bits, otherwise
+ * there are 48.
+ */
+export function physBitsOf(pageSize: PageSize, vaBits: number): number {
+  return pageSize === 65536 || vaBits === 52 ? 52 : 48
+}
+
 /** V, the bits of hyp VA that the layout algorithm uses (36 to 52). */
 export function hypVaBitsOf(generation: Generation, vaBits: number, vaBitsActual: number): number {
   switch (rulesOf(generation).width) {

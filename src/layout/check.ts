@@ -1,7 +1,7 @@
 import * as v from 'valibot'
 import { HypvaError, type HypvaErrorCode, HypvaRangeError, HypvaTypeError } from '../errors.js'
 import { describe, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
-import { hypVaBitsOf, pageOffsetOf, VA_BITS, vaBitsActualChoices } from './address-space.js'
+import { hypVaBitsOf, pageOffsetOf, physBitsOf, VA_BITS, vaBitsActualChoices } from './address-space.js'
 import { generationOf, rulesOf } from './generations.js'
 import { linearMemory } from './linear.js'
 import { applyMacro, macroOf } from './macro.js'
@@ -73,6 +73,7 @@ function checkMachineFields(machine: Machine): void {
   if (machine.dram.length === 0) failMachine('dram', 'expected at least one bank')
   checkPlaces(machine, failMachine)
   checkWidths(machine, failMachine)
+  checkPhysical(machine)
 }
 
 function checkLayoutFields(layout: HypLayout): void {
@@ -86,6 +87,16 @@ function checkLayoutFields(layout: HypLayout): void {
     checkProposal(layout)
     checkPhysvirtOffset(layout)
   }
+}
+
+/** Nothing lies above what the kernel's page tables can hold. */
+function checkPhysical({ dram, idmap, pageSize, vaBits }: Machine): void {
+  const bits = physBitsOf(pageSize, vaBits)
+  const beyond = `is beyond the ${bits} bits of physical address that a kernel with ${pageSize} byte pages and vaBits ${vaBits} has`
+  dram.forEach(({ end }, i) => {
+    if (end > 1n << BigInt(bits)) failMachine(`dram[${i}].end`, `${formatU64(end)} ${beyond}`)
+  })
+  if (idmap >> BigInt(bits) !== 0n) failMachine('idmap', `${formatU64(idmap)} ${beyond}`)
 }
 
 /** Ranges are not empty, banks ascend, the idmap page is a page. */

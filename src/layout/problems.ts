@@ -56,16 +56,22 @@ function tagOverflow({ tagLsb, tagVal }: HypLayout): LayoutProblem | undefined {
 }
 
 /**
- * KVM's start-up check (KERNEL-FACTS section 4), which ends in -EINVAL. Its last condition compares the page's physical
- * address with the symbol's virtual one, so it hardly ever excuses anything.
+ * Whether KVM's start-up check (KERNEL-FACTS section 4) ends in -EINVAL. Its last condition compares the page's physical
+ * address with the symbol's virtual one, so it hardly ever excuses anything. False where the layout does not tell.
  */
-function idmapInHypRange(layout: HypLayout): LayoutProblem | undefined {
+export function refusedAtStartUp(layout: HypLayout): boolean {
   const { idmap, kimageVoffset } = layout
   const range = hypVaRange(layout)
-  if (idmap === undefined || range === undefined || kimageVoffset === 0n) return undefined
+  if (idmap === undefined || range === undefined || kimageVoffset === 0n) return false
+  return idmap >= range.start && idmap < range.end - 1n
+}
+
+function idmapInHypRange(layout: HypLayout): LayoutProblem | undefined {
+  const { idmap } = layout
+  const range = hypVaRange(layout)
+  if (range === undefined || !refusedAtStartUp(layout)) return undefined
   const last = range.end - 1n
-  if (idmap < range.start || idmap >= last) return undefined
-  const message = `idmap page ${formatU64(idmap)} lies in the hyp VA range ${formatU64(range.start)}:${formatU64(last)}: KVM refuses to start ("IDMAP intersecting with HYP VA, unable to continue")`
+  const message = `idmap page ${formatU64(idmap!)} lies in the hyp VA range ${formatU64(range.start)}:${formatU64(last)}: KVM refuses to start ("IDMAP intersecting with HYP VA, unable to continue")`
   return { kind: 'idmap-in-hyp-range', message }
 }
 

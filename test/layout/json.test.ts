@@ -249,7 +249,18 @@ describe('machine text', () => {
     [{ idmap: undefined }, 'machine.idmap'],
     [{ dram: undefined }, 'machine.dram'],
     [{ dram: [] }, 'machine.dram: expected at least one bank'],
-    [{ dram: [bank('0x40000000', '0x40000000')] }, 'machine.dram[0].end'],
+    [{ dram: [bank('0x40000000', '0x40000000')] }, 'machine.dram[0].end: 0x40000000 is not above the start'],
+    [{ dram: [bank('0x0', '0x2000'), bank('0x1000', '0x3000')] }, 'machine.dram[1].start: 0x1000: banks must ascend'],
+    [{ dram: [bank('0x40000000', '0x10000000000001')] }, 'machine.dram[0].end: 0x10000000000001 is beyond the 52 bits'],
+    [
+      { vaBits: 48, vaBitsActual: 48, dram: [bank('0x0', '0x1000'), bank('0x1000000000000', '0x1000000001000')] },
+      'machine.dram[1].end: 0x1000000001000 is beyond the 48 bits of physical address',
+    ],
+    [{ idmap: '0x10000000000000' }, 'machine.idmap: 0x10000000000000 is beyond the 52 bits'],
+    [
+      { vaBits: 48, vaBitsActual: 48, idmap: '0x1000000000000' },
+      'machine.idmap: 0x1000000000000 is beyond the 48 bits',
+    ],
     [{ randomizeBase: 'yes' }, 'machine.randomizeBase: expected true or false, got "yes"'],
     [{ tagLsb: 3 }, 'machine.tagLsb: unknown field'],
     [

@@ -35,7 +35,8 @@ type Field = keyof HypLayout
 
 /**
  * Compiles one direction of a layout to the list that every kernel, `explain` and the pictures read: ascending, disjoint.
- * Within a range every translation of KERNEL-FACTS section 3 is the addition of a constant.
+ * Within a range every translation of KERNEL-FACTS section 3 is the addition of a constant. Empty when nothing is missing
+ * and yet no memory has both addresses.
  * @throws MissingFieldError when the layout lacks what the direction needs; HypvaError `HYPVA_LAYOUT` when the direction is
  * ambiguous (two kernel addresses share a hyp VA)
  */
@@ -59,9 +60,7 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
       }
     }
   }
-  if (segments.length === 0) {
-    if (wanting.size === 0)
-      throw new HypvaError('HYPVA_LAYOUT', `layout: none of its memory has ${from} and ${to} addresses`)
+  if (segments.length === 0 && wanting.size > 0) {
     throw new MissingFieldError(`translating ${from} to ${to} addresses`, [...wanting])
   }
   return tidy(segments, from)

@@ -6,7 +6,8 @@
 //   0x1000  RESULT      what the last call found
 //   0x1080  MACRO       mask and tag of the unchecked macro
 //   0x2000  SEGMENTS    the segment table of the checked kernels
-//   0x8000  CANDIDATES  positions collected by the text scan, for one tile
+//   0x8000  CANDIDATES  runs of digits that the text scan collected, for one tile
+//  0x10000  VALUES      the addresses among them
 //  0x20000  HEAP
 
 /** Result block, little-endian: see the offsets below. */
@@ -27,15 +28,17 @@ export const NO_MISS: u64 = u64.MAX_VALUE
 /** u64 mask, u64 tag. */
 export const MACRO: usize = 0x1080
 
-/** Table of up to SEGMENT_CAPACITY entries {u64 start, u64 size, u64 delta}, ascending and disjoint. */
+/** Table of up to SEGMENT_CAPACITY entries {u64 start, u64 size (1 … 2^64 - 1), u64 delta}, ascending and disjoint. */
 export const SEGMENTS: usize = 0x2000
 export const SEGMENT_BYTES: usize = 24
 export const SEGMENT_CAPACITY: u32 = 1024
 
-/** One u32 for each place in a tile where a run of hex digits may be a token; a run and what ends it take two bytes. */
+/** Bytes of text a tile: small enough that it stays in the first-level cache with the lists made of it. */
+export const TEXT_TILE: u32 = 8192
+/** A u32 for each run of digits in a tile; a run and what ends it take two bytes at least. */
 export const CANDIDATES: usize = 0x8000
-/** Bytes of text scanned before they are rewritten: small enough that text and positions stay in the first-level cache. */
-export const TEXT_TILE: u32 = 16384
+/** A u64 for each of them. */
+export const VALUES: usize = 0x10000
 
 export const HEAP: usize = 0x20000
 

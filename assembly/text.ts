@@ -4,11 +4,29 @@
 // 9 to 16 digits when bare, 1 to 16 behind the prefix. That is: a whole "word" of at most 18 bytes, which is why the three
 // bytes in front of a chunk are all the context that a cut needs.
 //
-// Two steps over a tile that stays in the first-level cache. First collect, without a branch that depends on the text,
-// where runs of enough digits begin; then look at each of these places. Tokens mostly keep their length (sixteen digits
-// stay sixteen) and are then overwritten where they stand; from the first one that does not, the chunk is copied to `dst`.
+// Four steps over a tile that stays in the first-level cache, none with a branch that depends on the addresses:
+//   collect    where runs of enough digits begin, and how long they are
+//   parse      which of them are tokens, and their values
+//   translate  the values, dropping what does not
+//   write      digits over digits
+// Tokens mostly keep their length (sixteen digits stay sixteen) and are overwritten where they stand; from the first one that
+// does not, the chunk is copied to `dst`.
 
-import { alignLeft, formatHex, isHex, isWord, parseHex } from './hex'
+import {
+  alignLeft,
+  EVEN_NIBBLE,
+  formatHex,
+  isHex,
+  isWordAt,
+  LOW_NIBBLE,
+  NINE,
+  NINE_DIGIT,
+  ODD_NIBBLE,
+  parseHex,
+  REVERSE_EVEN,
+  TWICE_REVERSED,
+  vector,
+} from './hex'
 import {
   CANDIDATES,
   MACRO,
@@ -19,15 +37,22 @@ import {
   RESULT_MISSED,
   RESULT_PRODUCED,
   RESULT_TRANSLATED,
+  SEGMENTS,
   TEXT_TILE,
+  VALUES,
 } from './memory'
 import { findSegment } from './segments'
+
+// What a candidate says: digits that follow (up to 127) when collected; as a token digits (1 … 16) and two flags. Above
+// these seven bits the offset of the first digit in the tile.
+const DIGIT_BITS: u32 = 7
+const TOKEN_DIGITS: u32 = 31
+const UPPER_BIT: u32 = 5
+const PREFIXED_BIT: u32 = 6
 
 /** The longest token: 0x and sixteen digits. A longer word is none, wherever it is cut. */
 const LONGEST: u32 = 18
 const BARE_DIGITS: u32 = 9
-const LOWER: u32 = 39
-const UPPER: u32 = 7
 
 // State of a chunk between its tiles.
 /** Where the next byte to be copied stands in the chunk, once copying has begun. */
@@ -58,10 +83,14 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
   const bareDigits = max(minDigits, BARE_DIGITS)
   for (let tile = src; tile < end; tile += TEXT_TILE) {
     const tileEnd = min(tile + TEXT_TILE, end)
-    const stop = minDigits >= BARE_DIGITS
+    const found = minDigits >= BARE_DIGITS
       ? collect(tile, tileEnd, end, bareDigits, false)
       : collect(tile, tileEnd, end, bareDigits, true)
-    rewrite(stop, src, dst, segments, minDigits)
+    const tokens = parse(tile, found, minDigits)
+    const hits = segments == <u32>-1 ? applyMacro(tokens) : translate(tokens, segments, tile - src)
+    translated += hits
+    missed += tokens - hits
+    write(tile, hits, dst)
   }
   store<u64>(RESULT, translated, RESULT_TRANSLATED)
   store<u64>(RESULT, missed, RESULT_MISSED)
@@ -70,8 +99,8 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
     store<u32>(RESULT, <u32>(end - src), RESULT_PRODUCED)
     return src
   }
-  copyGap(end)
-  store<u32>(RESULT, <u32>(out - dst), RESULT_PRODUCED)
+  copyText(copied, end, out)
+  store<u32>(RESULT, <u32>(out + (end - copied) - dst), RESULT_PRODUCED)
   return dst
 }
 
@@ -80,9 +109,9 @@ function safeEnd(src: usize, length: u32): usize {
   const end = src + length
   const limit = length > LONGEST ? end - LONGEST : src
   let at = end
-  while (at > limit && isWord(load<u8>(at - 1))) at--
+  while (at > limit && isWordAt(at - 1)) at--
   // All of the last eighteen bytes are of one word: with one more in front it is too long to be a token.
-  if (at == limit && limit > src && isWord(load<u8>(at - 1))) return end
+  if (at == limit && limit > src && isWordAt(at - 1)) return end
   return at
 }
 
@@ -118,11 +147,11 @@ function behindX(at: usize): u64 {
  * Collects where in [tile, tileEnd) maximal runs of at least `digits` hex digits begin, and with `prefixed` all those
  * behind an x as well. Bytes from `end` on count as no digits.
  * @param digits 9 … 16
- * @returns where the list in CANDIDATES ends
+ * @returns how many are in CANDIDATES
  */
 // @ts-ignore: decorator
 @inline
-function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): usize {
+function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): u32 {
   let list = CANDIDATES
   // Bit 63 of the block before: whether a run comes in from there.
   let before = hexBits(tile - 64)
@@ -140,15 +169,19 @@ function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed:
     let starts = run8 & ((run8 >> rest) | (next8 << (64 - rest)))
     if (prefixed) starts |= hex & behindX(at)
     starts &= ~((hex << 1) | (before >> 63))
+    const offset = <u32>(at - tile)
     while (starts) {
-      store<u32>(list, <u32>(at + <usize>ctz(starts)))
+      const start = ctz(starts)
+      // The digits from there on; a run that reaches past the next block is longer than any token all the same.
+      const digits = ctz(~((hex >> start) | ((next << 1) << (63 - start))))
+      store<u32>(list, ((offset + <u32>start) << DIGIT_BITS) + <u32>digits)
       list += 4
       starts &= starts - 1
     }
     before = hex
     hex = next
   }
-  return list
+  return <u32>(list - CANDIDATES) >> 2
 }
 
 /** Drops the bits of bytes at and behind `end`. */
@@ -158,85 +191,188 @@ function masked(bits: u64, at: usize, end: usize): u64 {
   return at + 64 <= end ? bits : at >= end ? 0 : bits & ((<u64>1 << <u64>(end - at)) - 1)
 }
 
-/** Goes through the candidates of a tile, in order. */
-function rewrite(stop: usize, src: usize, dst: usize, segments: u32, minDigits: u32): void {
+/** Whether the digits at `at` stand behind 0x or 0X and nothing of a word in front of that. */
+// @ts-ignore: decorator
+@inline
+function isPrefixed(at: usize): bool {
+  return (load<u8>(at - 1) | 0x20) == 0x78 && load<u8>(at - 2) == 0x30 && !isWordAt(at - 3)
+}
+
+/** Keeps the candidates that are tokens, with flags, and puts their values into VALUES. Returns how many. */
+function parse(tile: usize, found: u32, minDigits: u32): u32 {
+  const nineDigit = vector(NINE_DIGIT)
+  const nine = vector(NINE)
+  const lowNibble = vector(LOW_NIBBLE)
+  const reverseEven = vector(REVERSE_EVEN)
+  const fewestBare = max(minDigits, BARE_DIGITS)
+  const stop = CANDIDATES + (<usize>found << 2)
+  let tokens: u32 = 0
   for (let list = CANDIDATES; list < stop; list += 4) {
-    const at = <usize>load<u32>(list)
-
-    // What stands in front: nothing of a word, or exactly 0x.
-    const front = <u32>load<u8>(at - 1)
-    let token = at
-    let fewest = BARE_DIGITS
-    if (isWord(front)) {
-      if ((front | 0x20) != 0x78 || load<u8>(at - 2) != 0x30 || isWord(load<u8>(at - 3))) continue
-      token = at - 2
-      fewest = 1
-    }
-
-    const text = v128.load(at)
-    const n = <u32>ctz(~i8x16.bitmask(isHex(text)) | 0x10000)
-    if (n < fewest || n < minDigits || isWord(load<u8>(at + n))) continue
-
-    const x = parseHex(text, n)
-    let y: u64
-    if (segments == <u32>-1) {
-      y = (x & load<u64>(MACRO)) + load<u64>(MACRO, 8)
-    } else {
-      const segment = findSegment(x, segments)
-      if (!segment) {
-        if (!missed) store<u64>(RESULT, <u64>(token - src), RESULT_FIRST_MISS)
-        missed++
-        continue
-      }
-      y = x + load<u64>(segment, 16)
-    }
-    translated++
-
-    const written = formatHex(y, letterCase(text, n))
-    if (n == 16 && !out) {
-      v128.store(at, written)
+    const candidate = load<u32>(list)
+    const at = tile + <usize>(candidate >> DIGIT_BITS)
+    const n = candidate & ((1 << DIGIT_BITS) - 1)
+    if (n > 16 || isWordAt(at + n)) continue
+    let prefixed: u32 = 0
+    if (isWordAt(at - 1)) {
+      if (!isPrefixed(at) || n < minDigits) continue
+      prefixed = 1
+    } else if (n < fewestBare) {
       continue
     }
+    const text = v128.load(at)
+    store<u64>(VALUES + (<usize>tokens << 3), parseHex(text, n, nineDigit, nine, lowNibble, reverseEven))
+    const flags = (<u32>isUpper(text, n) << UPPER_BIT) | (prefixed << PREFIXED_BIT)
+    store<u32>(CANDIDATES + (<usize>tokens << 2), ((candidate >> DIGIT_BITS) << DIGIT_BITS) | n | flags)
+    tokens++
+  }
+  return tokens
+}
+
+/** Whether the n digits have A-F and no a-f. Bit 5 is what tells upper-case letters from all other digits. */
+// @ts-ignore: decorator
+@inline
+function isUpper(text: v128, n: u32): bool {
+  const all = (1 << n) - 1
+  const bit5 = i8x16.bitmask(i16x8.shl(text, 2)) & all
+  if (bit5 == all) return false
+  const bit6 = i8x16.bitmask(i16x8.shl(text, 1))
+  return (bit5 & bit6) == 0
+}
+
+/** The macro for all values. */
+function applyMacro(tokens: u32): u32 {
+  const mask = load<u64>(MACRO)
+  const tag = load<u64>(MACRO, 8)
+  for (let i: u32 = 0; i < tokens; i++) {
+    const at = VALUES + (<usize>i << 3)
+    store<u64>(at, (load<u64>(at) & mask) + tag)
+  }
+  return tokens
+}
+
+/** Translates the values and keeps those in a segment, with their tokens. `offset` is the tile's in the chunk. */
+function translate(tokens: u32, segments: u32, offset: usize): u32 {
+  if (segments <= 2) return translateByTwo(tokens, segments, offset)
+  let hits: u32 = 0
+  for (let i: u32 = 0; i < tokens; i++) {
+    const x = load<u64>(VALUES + (<usize>i << 3))
+    const token = load<u32>(CANDIDATES + (<usize>i << 2))
+    const segment = findSegment(x, segments)
+    if (!segment) noteMiss(token, offset)
+    store<u64>(VALUES + (<usize>hits << 3), x + load<u64>(segment, 16))
+    store<u32>(CANDIDATES + (<usize>hits << 2), token)
+    hits += <u32>(segment != 0)
+  }
+  return hits
+}
+
+/** The same for one or two segments, the usual number: what is looked at stays in registers. */
+function translateByTwo(tokens: u32, segments: u32, offset: usize): u32 {
+  const start0 = load<u64>(SEGMENTS)
+  const size0 = load<u64>(SEGMENTS, 8)
+  const delta0 = load<u64>(SEGMENTS, 16)
+  const start1 = load<u64>(SEGMENTS, 24)
+  const size1 = segments < 2 ? 0 : load<u64>(SEGMENTS, 32)
+  const delta1 = load<u64>(SEGMENTS, 40)
+  let hits: u32 = 0
+  for (let i: u32 = 0; i < tokens; i++) {
+    const x = load<u64>(VALUES + (<usize>i << 3))
+    const token = load<u32>(CANDIDATES + (<usize>i << 2))
+    const in0 = x - start0 < size0
+    const hit = <u32>in0 | <u32>(x - start1 < size1)
+    if (!missed && !hit) noteMiss(token, offset)
+    store<u64>(VALUES + (<usize>hits << 3), x + (in0 ? delta0 : delta1))
+    store<u32>(CANDIDATES + (<usize>hits << 2), token)
+    hits += hit
+  }
+  return hits
+}
+
+/** Keeps where the chunk's first miss stands. */
+function noteMiss(token: u32, offset: usize): void {
+  if (load<u64>(RESULT, RESULT_FIRST_MISS) != NO_MISS) return
+  const at = offset + <usize>(token >> DIGIT_BITS) - <usize>(((token >> PREFIXED_BIT) & 1) << 1)
+  store<u64>(RESULT, <u64>at, RESULT_FIRST_MISS)
+}
+
+/** Writes the values over their tokens, or copies the text with them. */
+function write(tile: usize, hits: u32, dst: usize): void {
+  const done: u32 = out ? 0 : writeInPlace(tile, hits)
+  if (done == hits) return
+  if (!out) out = dst
+  const twiceReversed = vector(TWICE_REVERSED)
+  const evenNibble = vector(EVEN_NIBBLE)
+  const oddNibble = vector(ODD_NIBBLE)
+  let from = copied
+  let to = out
+  for (let i = done; i < hits; i++) {
+    const token = load<u32>(CANDIDATES + (<usize>i << 2))
+    const y = load<u64>(VALUES + (<usize>i << 3))
+    const at = tile + <usize>(token >> DIGIT_BITS)
+    const n = token & TOKEN_DIGITS
+    copyText(from, at, to)
+    to += at - from
     // Sixteen digits stay sixteen; a shorter token gets no leading zeros.
     const m = n == 16 ? 16 : max<u32>(1, 16 - (<u32>clz(y) >> 2))
-    const digits = i8x16.swizzle(written, alignLeft(m))
-    if (!out) {
-      if (m == n) {
-        const keep = i8x16.ge_u(alignLeft(16), i8x16.splat(<i8>n))
-        v128.store(at, v128.bitselect(text, digits, keep))
-        continue
-      }
-      out = dst
+    const written = formatHex(y, <bool>((token >> UPPER_BIT) & 1), twiceReversed, evenNibble, oddNibble)
+    v128.store(to, i8x16.swizzle(written, alignLeft(m)))
+    to += m
+    from = at + n
+  }
+  copied = from
+  out = to
+}
+
+/** Writes values that have as many digits as their tokens, up to the first that has not. Returns how many. */
+function writeInPlace(tile: usize, hits: u32): u32 {
+  const twiceReversed = vector(TWICE_REVERSED)
+  const evenNibble = vector(EVEN_NIBBLE)
+  const oddNibble = vector(ODD_NIBBLE)
+  for (let i: u32 = 0; i < hits; i++) {
+    const token = load<u32>(CANDIDATES + (<usize>i << 2))
+    const y = load<u64>(VALUES + (<usize>i << 3))
+    const at = tile + <usize>(token >> DIGIT_BITS)
+    const n = token & TOKEN_DIGITS
+    const written = formatHex(y, <bool>((token >> UPPER_BIT) & 1), twiceReversed, evenNibble, oddNibble)
+    if (n == 16) {
+      v128.store(at, written)
+    } else {
+      const m = max<u32>(1, 16 - (<u32>clz(y) >> 2))
+      if (m != n) return i
+      overwrite(at, n, i8x16.swizzle(written, alignLeft(m)), written)
     }
-    copyGap(at)
-    v128.store(out, digits)
-    out += m
-    copied = at + n
+  }
+  return hits
+}
+
+/**
+ * Puts n digits (1 … 15) over those at `at`, touching nothing behind them: what follows is about to be loaded, and a load
+ * that meets a store half-way waits for it.
+ * @param first the digits from the front on
+ * @param last the same at the end of the vector
+ */
+// @ts-ignore: decorator
+@inline
+function overwrite(at: usize, n: u32, first: v128, last: v128): void {
+  if (n >= 8) {
+    v128.store64_lane(at, first, 0)
+    v128.store64_lane(at + n - 8, last, 1)
+  } else if (n >= 4) {
+    v128.store32_lane(at, first, 0)
+    v128.store32_lane(at + n - 4, last, 3)
+  } else {
+    store<u8>(at, i8x16.extract_lane_u(first, 0))
+    if (n >= 2) v128.store16_lane(at + n - 2, last, 7)
   }
 }
 
-/** LOWER unless the n digits have A-F and no a-f. Bit 5 is what tells upper-case letters from all other digits. */
+/** Copies [from, end) to `to`, in whole vectors: both sides have slack. */
 // @ts-ignore: decorator
 @inline
-function letterCase(text: v128, n: u32): u32 {
-  const all = ((1 << n) - 1)
-  const bit5 = i8x16.bitmask(i16x8.shl(text, 2)) & all
-  if (bit5 == all) return LOWER
-  const bit6 = i8x16.bitmask(i16x8.shl(text, 1))
-  return bit5 & bit6 ? LOWER : UPPER
-}
-
-/** Copies the text from where copying stands up to `to`, in whole vectors: both sides have slack. */
-// @ts-ignore: decorator
-@inline
-function copyGap(to: usize): void {
-  let from = copied
-  let dst = out
-  out += to - from
-  while (from < to) {
-    v128.store(dst, v128.load(from))
+function copyText(from: usize, end: usize, to: usize): void {
+  while (from < end) {
+    v128.store(to, v128.load(from))
     from += 16
-    dst += 16
+    to += 16
   }
-  copied = to
 }

@@ -7,7 +7,15 @@ import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const require = createRequire(import.meta.url)
-const run = (script, ...args) => execFileSync(process.execPath, [script, ...args], { cwd: root, stdio: 'inherit' })
+
+/** Runs a tool; when it fails, it has said why. */
+function run(script, ...args) {
+  try {
+    execFileSync(process.execPath, [script, ...args], { cwd: root, stdio: 'inherit' })
+  } catch {
+    process.exit(1)
+  }
+}
 
 /** The package's own copy of a tool's executable script. */
 function bin(name, command) {
@@ -25,10 +33,6 @@ writeFileSync(
 )
 
 rmSync(join(root, 'dist'), { recursive: true, force: true })
-try {
-  run(bin('typescript', 'tsc'), '-p', '.')
-} catch {
-  process.exit(1) // tsc has said what is wrong
-}
+run(bin('typescript', 'tsc'), '-p', '.')
 copyFileSync(join(root, '.build/kernel.wasm'), join(root, 'dist/kernel.wasm'))
 chmodSync(join(root, 'dist/cli/main.js'), 0o755)

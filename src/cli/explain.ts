@@ -74,7 +74,7 @@ function format(explanation: Explanation): string {
   }
   if (result !== undefined && steps.length === 0)
     lines.push(`  ${to.padEnd(6)}  = ${formatU64(result)} (the same address)`)
-  if (reason !== undefined) lines.push(`  no ${to} address: ${reason}`)
+  if (reason !== undefined) lines.push(`  no ${to} address${reason === region?.text ? '' : `: ${reason}`}`)
   const reached = Object.entries(spaces).map(([space, value]) => `${space} ${formatU64(value)}`)
   if (reached.length > 0) lines.push(`  in all  ${reached.join('  ')}`)
   return `${lines.join('\n')}\n`

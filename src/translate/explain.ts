@@ -81,7 +81,7 @@ function placeReason(layout: HypLayout, from: Space, to: Space, address: bigint)
         return `${here}; outside the kernel image, which alone has ${to} addresses`
       }
       return region?.kind === 'idmap' || region?.kind === 'private' || region?.kind === 'hyp-vmemmap'
-        ? `${here}: EL2's own, kern_hyp_va does not describe it`
+        ? "EL2's own mapping: kern_hyp_va does not describe it"
         : here
     case 'image':
       return region?.kind === 'linear' ? `${here}: a linear address, not an image one` : here

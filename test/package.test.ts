@@ -1,0 +1,141 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { KERNEL_WASM_BASE64 } from '../src/translate/kernel.generated.ts'
+
+const ROOT = join(import.meta.dirname, '..')
+const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+
+function filesBelow(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
+}
+
+describe('the embedded kernels', () => {
+  const wasm = Buffer.from(KERNEL_WASM_BASE64, 'base64')
+
+  test('are what a fresh build of assembly/ gives', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'hypva-asc-'))
+    try {
+      const fresh = join(dir, 'fresh.wasm')
+      const asc = join(ROOT, 'node_modules/assemblyscript/bin/asc.js')
+      execFileSync(
+        process.execPath,
+        [
+          asc,
+          '--config',
+          'asconfig.json',
+          '--target',
+          'release',
+          '--outFile',
+          fresh,
+          '--textFile',
+          join(dir, 'fresh.wat'),
+        ],
+        { cwd: ROOT },
+      )
+      expect(readFileSync(fresh).equals(wasm)).toBe(true)
+    } finally {
+      rmSync(dir, { recursive: true })
+    }
+    expect(readFileSync(join(ROOT, 'dist/kernel.wasm')).equals(wasm)).toBe(true)
+  })
+
+  test('import nothing, and export the ABI and nothing else', () => {
+    const module = new WebAssembly.Module(wasm)
+    expect(WebAssembly.Module.imports(module)).toEqual([])
+    const declared = readFileSync(join(ROOT, 'src/translate/wasm.ts'), 'utf8')
+    const [, body] = /interface KernelExports \{([^}]*)\}/.exec(declared)!
+    const names = [...body!.matchAll(/^ {2}(?:readonly )?(\w+)[(:]/gm)].map(([, name]) => name)
+    expect(
+      WebAssembly.Module.exports(module)
+        .map(({ name }) => name)
+        .sort(),
+    ).toEqual(names.sort())
+  })
+})
+
+describe('the package', () => {
+  test('says what it is', () => {
+    expect(manifest).toMatchObject({
+      name: 'hypva',
+      type: 'module',
+      sideEffects: false,
+      license: 'MIT',
+      engines: { node: '>=20' },
+      bin: { hypva: 'dist/cli/main.js' },
+    })
+    expect(Object.keys(manifest.exports['.'])).toEqual(['types', 'default'])
+    expect(readFileSync(join(ROOT, 'LICENSE'), 'utf8')).toContain('MIT License')
+  })
+
+  test('ships what its exports name, and no sources, tests or machine paths', () => {
+    const listed = JSON.parse(
+      execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
+        cwd: ROOT,
+        stdio: ['ignore', 'pipe', 'ignore'],
+      }).toString(),
+    )
+    const files: string[] = listed[0].files.map((f: { path: string }) => f.path)
+    const named = [
+      manifest.bin.hypva,
+      manifest.exports['.'].types,
+      manifest.exports['.'].default,
+      manifest.exports['./kernel.wasm'],
+    ]
+    for (const path of named.map((p: string) => p.replace('./', ''))) expect(files).toContain(path)
+    expect(files.filter((path) => !/^(dist|samples)\/|^(README\.md|LICENSE|package\.json)$/.test(path))).toEqual([])
+  })
+
+  test('needs only what it declares, at versions that run on its oldest Node', () => {
+    const imported = new Set<string>()
+    for (const file of filesBelow(join(ROOT, 'src'))) {
+      const code = readFileSync(join(ROOT, file), 'utf8')
+      for (const [, , name] of code.matchAll(/(^(?:import|export|\})[^'\n]* from |\bimport\()'([^.'][^']*)'/gm)) {
+        if (!name!.startsWith('node:')) imported.add(name!)
+      }
+    }
+    expect([...imported].sort()).toEqual(Object.keys(manifest.dependencies).sort())
+    for (const name of [...Object.keys(manifest.dependencies), ...Object.keys(manifest.devDependencies)]) {
+      const { engines } = JSON.parse(readFileSync(join(ROOT, 'node_modules', name, 'package.json'), 'utf8'))
+      const ranges: string = engines?.node ?? '>=20'
+      const fits = ranges.split('||').some((range) => Number(/\d+/.exec(range)?.[0] ?? 0) <= 20)
+      expect(fits, `${name} wants Node ${ranges}`).toBe(true)
+    }
+    const lock = readFileSync(join(ROOT, 'package-lock.json'), 'utf8')
+    expect(lock).not.toMatch(/"resolved": "http/)
+  })
+
+  test('keeps node: modules inside the command line', () => {
+    const outside = filesBelow(join(ROOT, 'src')).filter((file) => !file.startsWith('src/cli/'))
+    expect(outside.length).toBeGreaterThan(20)
+    expect(outside.filter((file) => /from 'node:|import\('node:/.test(readFileSync(join(ROOT, file), 'utf8')))).toEqual(
+      [],
+    )
+  })
+
+  test('imports nothing upwards', () => {
+    // evidence → layout → segments → kernels → output: each folder may import from those to its right in its row.
+    const allowed: Record<string, string[]> = {
+      layout: [],
+      translate: ['layout'],
+      cli: ['layout', 'translate'],
+    }
+    for (const [folder, below] of Object.entries(allowed)) {
+      expect(existsSync(join(ROOT, 'src', folder))).toBe(true)
+      for (const file of filesBelow(join(ROOT, 'src', folder))) {
+        for (const [, target] of readFileSync(join(ROOT, file), 'utf8').matchAll(/from '\.\.\/(\w+)\//g)) {
+          expect([...below, folder], `${file} imports ${target}`).toContain(target)
+        }
+      }
+    }
+    expect(Object.keys(allowed).sort()).toEqual(
+      readdirSync(join(ROOT, 'src'), { withFileTypes: true })
+        .flatMap((e) => (e.isDirectory() ? [e.name] : []))
+        .sort(),
+    )
+  })
+})

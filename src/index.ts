@@ -14,7 +14,20 @@ export {
   type Region,
   type RegionKind,
 } from './layout/regions.js'
-export type { Generation, HypLayout, Machine, Mode, PageSize } from './layout/types.js'
+export type { Generation, HypLayout, Machine, Mode, PageSize, Proposal } from './layout/types.js'
+export { checkProposals, type ProposalVerdict } from './proposals/check.js'
+export { LAYOUT_NAMES, type LayoutName } from './proposals/layouts.js'
+export type { Restriction } from './proposals/restrictions.js'
+export { type SweepChange, type SweepState, sweepProposals } from './proposals/sweep.js'
+export type {
+  BankVerdict,
+  Collision,
+  CongruentSet,
+  PrivateVerdict,
+  Reason,
+  ReasonKind,
+  Verdict,
+} from './proposals/verdict.js'
 export { type BatchResult, kernHypVaBatch, type ResidentBatch } from './translate/batch.js'
 export type { ByteOrder } from './translate/binary.js'
 export type { ExplainStep, Explanation } from './translate/explain.js'

@@ -122,7 +122,8 @@ describe('the package', () => {
     const allowed: Record<string, string[]> = {
       layout: [],
       translate: ['layout'],
-      cli: ['layout', 'translate'],
+      proposals: ['layout', 'translate'],
+      cli: ['layout', 'translate', 'proposals'],
     }
     for (const [folder, below] of Object.entries(allowed)) {
       expect(existsSync(join(ROOT, 'src', folder))).toBe(true)

@@ -71,7 +71,7 @@ describe('README', () => {
 })
 
 describe('help', () => {
-  const commands = [[], ['translate'], ['explain'], ['layout', 'compute'], ['layout', 'show']]
+  const commands = [[], ['translate'], ['explain'], ['layout', 'compute'], ['layout', 'show'], ['check']]
 
   test.each(commands.map((c) => [c.join(' '), c] as const))(
     'hypva %s --help opens with examples that work when pasted',

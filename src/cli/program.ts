@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { addCheck } from './check.js'
 import { addExplain } from './explain.js'
 import { ClosedPipe, Failure } from './failure.js'
 import { addLayout } from './layout.js'
@@ -24,6 +25,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   addTranslate(program, status)
   addLayout(program, status)
   addExplain(program, status)
+  addCheck(program, status)
   for (const command of descendants(program)) command.copyInheritedSettings(program)
   try {
     await program.parseAsync(argv)

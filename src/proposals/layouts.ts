@@ -98,16 +98,16 @@ export interface NamedLayout {
 }
 
 /**
- * A layout of the thread as the machine would have it. Random tag bits are those that the machine tells; with none they are
- * all taken for zero, which is the draw where low-window-48-as-coded collides most.
- * @param machine a checked one
+ * A layout of the thread as the machine would have it. Without a random word all random tag bits are zero, which is the draw
+ * where low-window-48-as-coded collides most.
+ * @param machine a checked one, without a tagVal
  * @throws HypvaError `HYPVA_MACHINE` when the kernel's own memory would not fit
  */
 export function namedLayout(machine: Machine, name: LayoutName, scale: Scale = REAL): NamedLayout {
   const rule = ruleOf(name)
   const own = scale.geometryOf(machine)
   const generation = rule.generation(own.generation)
-  const { kernel: _, tagVal: __, physOffset: ___, ...facts } = machine
+  const { kernel: _, physOffset: __, ...facts } = machine
   const mode = name === 'vhe' ? 'vhe' : name !== 'kernel' && machine.mode === 'vhe' ? 'nvhe' : (machine.mode ?? 'nvhe')
   const subject: Machine = { ...facts, generation, mode, ...physOffsetFor(machine, own, generation, mode, scale) }
   const geometry = scale.geometryOf(subject)
@@ -115,7 +115,7 @@ export function namedLayout(machine: Machine, name: LayoutName, scale: Scale = R
   const applies = rule.tag === undefined || geometry.linearSize > half
   const choose = applies ? rule.tag?.(scale) : undefined
   const withDraw = (random: bigint) => layoutIn({ ...subject, random }, geometry, choose)
-  const layout = withDraw(drawOf(machine, own))
+  const layout = withDraw(machine.random ?? 0n)
   return { name, layout, geometry, applies, randomTagBits: mode === 'vhe' ? 0 : freeBits(withDraw) }
 }
 
@@ -132,13 +132,6 @@ function physOffsetFor(
   const other = scale.geometryOf({ ...facts, generation, ...(mode && { mode }) })
   if (other.linearSize !== own.linearSize) return {}
   return { physOffset: wrap64(physOffset + own.physOffsetBias - other.physOffsetBias) }
-}
-
-/** The random word that a machine tells of, or the bits of it that its tag shows. */
-function drawOf(machine: Machine, own: Geometry): bigint {
-  if (machine.random !== undefined) return machine.random
-  if (machine.tagVal === undefined) return 0n
-  return macroOf(layoutIn(machine, own)).tag
 }
 
 /** Bits that differ between the two extreme draws. */

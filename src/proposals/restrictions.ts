@@ -1,5 +1,6 @@
+import { HypvaError } from '../errors.js'
 import { hypVaRange, macroOf } from '../layout/macro.js'
-import { clip } from '../layout/ranges.js'
+import { clip, sizeOf } from '../layout/ranges.js'
 import type { Machine } from '../layout/types.js'
 import type { Range } from '../u64.js'
 import { type LayoutName, namedLayout, type Scale } from './layouts.js'
@@ -56,7 +57,12 @@ export function restrictionsFor(machine: Machine, verdict: Verdict, scale: Scale
 
 /** Whether a layout is sound on a machine; not so when the kernel's own memory would not fit. */
 export function isSound(machine: Machine, name: LayoutName, scale: Scale): boolean {
-  return verdictOf(machine, namedLayout(machine, name, scale)).sound
+  try {
+    return verdictOf(machine, namedLayout(machine, name, scale)).sound
+  } catch (error) {
+    if (error instanceof HypvaError && error.code === 'HYPVA_MACHINE') return false
+    throw error
+  }
 }
 
 /** The same machine, its kernel loaded elsewhere. */
@@ -143,10 +149,6 @@ function memoryBelow({ dram }: Machine, limit: bigint): bigint {
 
 function memoryAbove({ dram }: Machine, limit: bigint): bigint {
   return sizeOf(dram) - memoryBelow({ dram } as Machine, limit)
-}
-
-function sizeOf(ranges: readonly Range[]): bigint {
-  return ranges.reduce((sum, { start, end }) => sum + (end - start), 0n)
 }
 
 function roundUp(value: bigint, step: bigint): bigint {

@@ -2,7 +2,7 @@ import type { Geometry } from '../layout/compute.js'
 import { hypVaEnd, hypVaRange, macroOf } from '../layout/macro.js'
 import { type PrivatePlace, privatePlace } from '../layout/private-range.js'
 import { layoutProblems, refusedAtStartUp } from '../layout/problems.js'
-import { clip, joinTouching, subtract } from '../layout/ranges.js'
+import { clip, joinTouching, sizeOf, subtract } from '../layout/ranges.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import { compileSegments } from '../translate/segments.js'
 import { formatU64, type Range, wrap64 } from '../u64.js'
@@ -97,6 +97,8 @@ export interface Verdict extends NamedLayout {
   /** Offsets in EL1's linear map that have no hyp VA. */
   readonly missing?: Range
   readonly banks: readonly BankVerdict[]
+  /** The same, summed. */
+  readonly bytes: { readonly mapped: bigint; readonly unmapped: bigint; readonly dropped: bigint }
   readonly collisions: readonly Collision[]
   readonly congruent?: CongruentSet
   /**
@@ -130,8 +132,13 @@ export function verdictOf(machine: Machine, named: NamedLayout): Verdict {
       dropped: subtract([bank], kept),
     }
   })
+  const bytes = {
+    mapped: sizeOf(banks.flatMap((bank) => bank.mapped)),
+    unmapped: sizeOf(banks.flatMap((bank) => bank.unmapped)),
+    dropped: sizeOf(banks.flatMap((bank) => bank.dropped)),
+  }
   if (layout.mode === 'vhe') {
-    const vhe = { idmap, linearSize, capacity: linearSize, banks, collisions: [], keepFree: [] }
+    const vhe = { idmap, linearSize, capacity: linearSize, banks, bytes, collisions: [], keepFree: [] }
     return { ...named, ...vhe, sound: true, reasons: [], startUpCheck: 'pass' }
   }
   const hyp = segments.map(({ phys, delta }) => ({
@@ -167,6 +174,7 @@ export function verdictOf(machine: Machine, named: NamedLayout): Verdict {
     capacity,
     ...(capacity < linearSize && { missing: { start: capacity, end: linearSize } }),
     banks,
+    bytes,
     collisions,
     ...(congruent && { congruent }),
     keepFree: collisions.filter(({ harmless }) => !harmless).map(({ phys }) => phys),

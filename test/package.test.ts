@@ -121,9 +121,12 @@ describe('the package', () => {
     // evidence → layout → segments → kernels → output: each folder may import from those to its right in its row.
     const allowed: Record<string, string[]> = {
       layout: [],
-      translate: ['layout'],
-      evidence: ['layout', 'translate'],
-      cli: ['evidence', 'layout', 'translate'],
+      translate: ['layout', 'symbols'],
+      symbols: ['layout'],
+      evidence: ['layout', 'translate', 'symbols'],
+      panic: ['layout', 'translate', 'symbols', 'evidence'],
+      proposals: ['layout', 'translate'],
+      cli: ['evidence', 'layout', 'translate', 'symbols', 'panic', 'proposals'],
     }
     for (const [folder, below] of Object.entries(allowed)) {
       expect(existsSync(join(ROOT, 'src', folder))).toBe(true)

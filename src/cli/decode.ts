@@ -6,6 +6,7 @@ import { formatU64 } from '../u64.js'
 import { Failure } from './failure.js'
 import { openSource } from './file-source.js'
 import { readLayout } from './options.js'
+import { print, say } from './output.js'
 import type { Status } from './program.js'
 import { readSymbols, symbolsOption } from './symbols.js'
 
@@ -53,9 +54,9 @@ export function addDecode(program: Command, status: Status): void {
       } finally {
         source.close()
       }
-      if (json) process.stdout.write(asJson({ panics }))
-      else if (panics.length > 0) process.stdout.write(panics.map((panic) => format(panic, { rawNames })).join('\n'))
-      if (panics.length === 0) process.stderr.write('hypva: no hyp panic found\n')
+      if (json) print(asJson({ panics }))
+      else if (panics.length > 0) print(panics.map((panic) => format(panic, { rawNames })).join('\n'))
+      if (panics.length === 0) say('hypva: no hyp panic found')
       status.exitCode = panics.length === 0 ? 1 : 0
     })
 }

@@ -7,7 +7,7 @@ import { hypRegions, kernelRegions, type Region } from '../layout/regions.js'
 import { type HypLayout, type Machine, MODES } from '../layout/types.js'
 import { formatU64, type Range } from '../u64.js'
 import { inFile, layoutOption, readLayout, readText } from './options.js'
-import { openOutput } from './output.js'
+import { openOutput, print, say } from './output.js'
 import type { Status } from './program.js'
 import { addRecover } from './recover.js'
 import { formatSize } from './text.js'
@@ -61,7 +61,7 @@ function addCompute(parent: Command, status: Status): void {
       output.abandon()
       throw error
     }
-    for (const warning of warnings(machine, layout)) process.stderr.write(`hypva: warning: ${warning}\n`)
+    for (const warning of warnings(machine, layout)) say(`hypva: warning: ${warning}`)
     status.exitCode = 0
   })
 }
@@ -76,7 +76,7 @@ function addShow(parent: Command, status: Status): void {
     .addHelpText('before', SHOW_EXAMPLES)
     .action((options: { layout: string; json?: boolean }) => {
       const layout = readLayout(options.layout)
-      process.stdout.write(options.json ? formatLayout(layout) : format(layout))
+      print(options.json ? formatLayout(layout) : format(layout))
       status.exitCode = 0
     })
 }

@@ -2,14 +2,14 @@ import { type Command, Option } from 'commander'
 import { machineOf, type Recovery, recoverLayout } from '../evidence/recover.js'
 import { HOW_TO_LEARN } from '../layout/fields.js'
 import { GENERATIONS, generationOf, parseGeneration } from '../layout/generations.js'
-import { formatLayout } from '../layout/json.js'
+import { formatLayoutFields } from '../layout/json.js'
 import { MACHINE_FORMAT } from '../layout/schema.js'
 import { type HypLayout, MODES, type Mode, type PageSize } from '../layout/types.js'
 import { formatU64, parseU64, type Range } from '../u64.js'
 import { Failure } from './failure.js'
 import { openSource } from './file-source.js'
 import { checkInputs } from './input.js'
-import { openOutput } from './output.js'
+import { openOutput, print, say } from './output.js'
 import type { Status } from './program.js'
 import { toJson } from './text.js'
 import { formatRange, PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
@@ -61,7 +61,7 @@ export function addRecover(parent: Command, status: Status): void {
     } finally {
       for (const source of sources) source.close()
     }
-    for (const { file, text } of recovery.notes) process.stderr.write(`hypva: ${file}: ${text}\n`)
+    for (const { file, text } of recovery.notes) say(`hypva: ${file}: ${text}`)
     status.exitCode = conclude(recovery, options)
   })
 }
@@ -70,13 +70,12 @@ export function addRecover(parent: Command, status: Status): void {
 function conclude(recovery: Recovery, options: Flags): number {
   const { layout, conflicts, files } = recovery
   for (const { file, kinds } of files) {
-    if (kinds.includes('unrecognised'))
-      process.stderr.write(`hypva: ${file}: no evidence of any kind recognised in it\n`)
+    if (kinds.includes('unrecognised')) say(`hypva: ${file}: no evidence of any kind recognised in it`)
   }
   const unreadable = files.every(({ kinds }) => kinds.includes('unrecognised') || kinds.includes('kdump'))
   if (options.machine === true) printMachine(recovery)
-  else if (options.json === true) process.stdout.write(toJson(jsonOf(recovery)))
-  else if (options.output !== '-') process.stdout.write(report(recovery))
+  else if (options.json === true) print(toJson(jsonOf(recovery)))
+  else if (options.output !== '-') print(report(recovery))
   if (options.output !== undefined) writeLayout(recovery, options.output)
   if (unreadable) return 2
   if (conflicts.length > 0) return 1
@@ -97,7 +96,7 @@ function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file:
   }
   const output = openOutput(file)
   try {
-    output.write(new TextEncoder().encode(formatLayout(layout)))
+    output.write(new TextEncoder().encode(formatLayoutFields(layout)))
     output.finish()
   } catch (error) {
     output.abandon()
@@ -115,11 +114,11 @@ function printMachine(recovery: Recovery): void {
     const ways = missing.map((field) => `${field} (${HOW_TO_LEARN[field as keyof HypLayout] ?? 'say it'})`)
     throw new Failure(`no machine: not known are ${ways.join('; ')}`, 1)
   }
-  process.stdout.write(toJson({ format: MACHINE_FORMAT, ...machine }))
+  print(toJson({ format: MACHINE_FORMAT, ...machine }))
 }
 
 function jsonOf({ layout, provenance, conflicts, unknown, candidates }: Recovery): unknown {
-  const shown = (fields: Partial<HypLayout>) => JSON.parse(formatLayout(fields as HypLayout))
+  const shown = (fields: Partial<HypLayout>) => JSON.parse(formatLayoutFields(fields as HypLayout))
   return {
     layout: shown(layout),
     provenance,

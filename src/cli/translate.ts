@@ -12,7 +12,7 @@ import { TextRewriter } from '../translate/text.js'
 import { Failure } from './failure.js'
 import { checkInputs, type Input, openInput } from './input.js'
 import { layoutOption, readLayout, spaceOption } from './options.js'
-import { type Output, openOutput } from './output.js'
+import { type Output, openOutput, say } from './output.js'
 import type { Status } from './program.js'
 import { openProgress, type Progress } from './progress.js'
 import { formatCensus } from './summary.js'
@@ -69,9 +69,10 @@ export function addTranslate(program: Command, status: Status): void {
       ),
     )
     .addOption(
-      new Option('--to <space>', 'what they become: addresses of a space, or the names of symbols')
-        .choices([...SPACES, 'name'])
-        .default('hyp'),
+      new Option(
+        '--to <space>',
+        'what they become: addresses of a space, or names (default: "hyp"; "kernel" for hyp addresses)',
+      ).choices([...SPACES, 'name']),
     )
     .option('--annotate', 'write the name behind each translated address, as <symbol+0xoffset/0xsize>')
     .addOption(symbolsOption())
@@ -88,9 +89,11 @@ export function addTranslate(program: Command, status: Status): void {
     .option('--strict', 'exit 1 when an address did not translate')
     .option('--stats', 'counts on stderr at the end')
     .addHelpText('before', EXAMPLES)
-    .action(async (files: string[], options: TranslateOptions) => {
+    .action(async (files: string[], options: Omit<TranslateOptions, 'to'> & { to?: TranslateOptions['to'] }) => {
+      if (options.summary && options.to !== undefined) throw new Failure('--summary translates nothing: --to does not go with it')
+      const { to = options.from === 'hyp' ? 'kernel' : 'hyp' } = options
       const run = options.summary ? summarize : translate
-      status.exitCode = await run(files.length > 0 ? files : ['-'], options)
+      status.exitCode = await run(files.length > 0 ? files : ['-'], { ...options, to })
     })
 }
 
@@ -123,17 +126,19 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     }
     output.finish()
   } catch (error) {
-    output.abandon()
+    // All whole addresses of a file that ends inside of one have been written, and are kept.
+    if (error instanceof Truncated) output.finish()
+    else output.abandon()
     throw error
   }
 
   if (options.stats) {
-    process.stderr.write(
-      `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out\n`,
+    say(
+      `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
     )
   }
   if (options.strict && total.missed > 0) {
-    process.stderr.write(`hypva: addresses that did not translate: ${total.missed}, the first at ${firstMiss}\n`)
+    say(`hypva: addresses that did not translate: ${total.missed}, the first at ${firstMiss}`)
     return 1
   }
   return 0
@@ -172,9 +177,11 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
     output.abandon()
     throw error
   }
-  if (stats) process.stderr.write(`bytes: ${census.counts.bytesIn} in\n`)
+  if (stats) say(`bytes: ${census.counts.bytesIn} in`)
   return 0
 }
+/** Raw words that end inside of one. */
+class Truncated extends Failure {}
 
 /** One input through a rewriter of its own: a token does not reach from one file into the next. */
 async function translateFile(
@@ -190,7 +197,7 @@ async function translateFile(
     rewriter.end()
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
-      throw new Failure(`${input.name}: ${error.message}`)
+      throw new Truncated(`${input.name}: ${error.message}`)
     }
     throw error
   } finally {
@@ -209,8 +216,8 @@ function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: Tra
   if (to === 'name' && unchecked) throw new Failure('--unchecked applies kern_hyp_va, which gives addresses, not names')
   if (to === 'name' && annotate)
     throw new Failure('--annotate keeps an address, --to name leaves none: take one of them')
-  if (summary && (annotate || unchecked || strict || to !== 'hyp')) {
-    throw new Failure('--summary translates nothing: --to, --annotate, --unchecked and --strict do not go with it')
+  if (summary && (annotate || unchecked || strict)) {
+    throw new Failure('--summary translates nothing: --annotate, --unchecked and --strict do not go with it')
   }
   if (json && !summary) throw new Failure('--json is for --summary; translated text stays text')
 }
@@ -249,10 +256,18 @@ function parseCount(text: string): number {
 
 async function pump(input: Input, rewriter: Rewriter, output: Output, progress: Progress): Promise<void> {
   for (let turn = 1; ; turn++) {
-    let count = input.fill(rewriter.space())
-    if (typeof count !== 'number') count = await count
-    // A file is read without giving way; signals and the progress bar get their turn now and then.
-    else if (turn % 16 === 0) await new Promise(setImmediate)
+    const space = rewriter.space()
+    let count: number
+    try {
+      const filled = input.fill(space)
+      count = typeof filled === 'number' ? filled : await filled
+      // A file is read without giving way; signals and the progress bar get their turn now and then.
+      if (typeof filled === 'number' && turn % 16 === 0) await new Promise(setImmediate)
+    } catch (error) {
+      // What was held back as the beginning of an address is part of what could be read.
+      output.write(rewriter.commit(0, true))
+      throw error
+    }
     const bytes = rewriter.commit(count, count === 0)
     if (bytes.length > 0) output.write(bytes)
     if (count === 0) return
@@ -272,5 +287,5 @@ function warnOfPartial(layout: HypLayout, from: Space, to: Space): void {
 }
 
 function note(text: string): void {
-  process.stderr.write(`hypva: note: ${text}\n`)
+  say(`hypva: note: ${text}`)
 }

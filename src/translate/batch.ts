@@ -78,15 +78,8 @@ export function runBatch(plan: Plan, input: BigUint64Array, output?: BigUint64Ar
  * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays or a short or overlapping output
  */
 export function kernHypVaBatch(layout: HypLayout, input: BigUint64Array, output?: BigUint64Array): BigUint64Array {
-  let plan = macroPlans.get(layout)
-  if (plan === undefined) {
-    plan = macroPlan(layout)
-    macroPlans.set(layout, plan)
-  }
-  return runBatch(plan, input, output).output
+  return runBatch(macroPlan(layout), input, output).output
 }
-
-const macroPlans = new WeakMap<HypLayout, Plan>()
 
 /** A batch that stays in WASM memory: written and read there, translated in place with no copy. */
 export interface ResidentBatch {

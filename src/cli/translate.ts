@@ -90,7 +90,8 @@ export function addTranslate(program: Command, status: Status): void {
     .option('--stats', 'counts on stderr at the end')
     .addHelpText('before', EXAMPLES)
     .action(async (files: string[], options: Omit<TranslateOptions, 'to'> & { to?: TranslateOptions['to'] }) => {
-      if (options.summary && options.to !== undefined) throw new Failure('--summary translates nothing: --to does not go with it')
+      if (options.summary && options.to !== undefined)
+        throw new Failure('--summary translates nothing: --to does not go with it')
       const { to = options.from === 'hyp' ? 'kernel' : 'hyp' } = options
       const run = options.summary ? summarize : translate
       status.exitCode = await run(files.length > 0 ? files : ['-'], { ...options, to })
@@ -180,6 +181,7 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   if (stats) say(`bytes: ${census.counts.bytesIn} in`)
   return 0
 }
+
 /** Raw words that end inside of one. */
 class Truncated extends Failure {}
 

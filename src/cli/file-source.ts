@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
-import { type ByteSource, bytesSource } from '../evidence/source.js'
+import { type ByteSource, bytesSource } from '../source.js'
 import { Failure, systemFailure } from './failure.js'
 import { isGzip } from './input.js'
 

@@ -1,5 +1,5 @@
 import { Option } from 'commander'
-import { type ByteSource, readFully } from '../evidence/source.js'
+import { type ByteSource, readFully } from '../source.js'
 import { parseSymbols } from '../symbols/parse.js'
 import type { SymbolTable } from '../symbols/table.js'
 import { Failure } from './failure.js'

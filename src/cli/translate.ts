@@ -65,7 +65,7 @@ export function addTranslate(program: Command, status: Status): void {
     .addOption(
       spaceOption(
         '--from <space>',
-        'what the addresses are (default: kernel; for names and summaries kernel, hyp and link together)',
+        'what the addresses are (default: kernel; for names and summaries kernel and hyp together)',
       ),
     )
     .addOption(
@@ -101,9 +101,7 @@ export function addTranslate(program: Command, status: Status): void {
 async function translate(files: string[], options: TranslateOptions): Promise<number> {
   const { symbols = [] } = options
   refuse(options)
-  if ([options.layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
-    throw new Failure('standard input (-) is named twice')
-  }
+  refuseTwice(options.layout, symbols, files)
   const layout = readLayout(options.layout)
   const make = makerOf(layout, options)
   checkInputs(files)
@@ -149,9 +147,7 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
 async function summarize(files: string[], options: TranslateOptions): Promise<number> {
   const { symbols = [], from, format, top, json, stats } = options
   refuse(options)
-  if ([options.layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
-    throw new Failure('standard input (-) is named twice')
-  }
+  refuseTwice(options.layout, symbols, files)
   const layout = readLayout(options.layout)
   checkInputs(files)
   const census = new Census(layout, {
@@ -206,6 +202,16 @@ async function translateFile(
     input.close()
   }
   return rewriter.counts
+}
+
+/** Standard input is one thing only. */
+function refuseTwice(layout: string, symbols: readonly string[], files: readonly string[]): void {
+  if (layout === '-' && files.includes('-')) {
+    throw new Failure('standard input cannot be both the layout and what to translate')
+  }
+  if ([layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
+    throw new Failure('standard input (-) is named twice')
+  }
 }
 
 /** Options that make no sense together. */

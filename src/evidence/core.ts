@@ -1,3 +1,6 @@
+import { vaBitsMinOfLinkBase } from '../layout/link-base.js'
+import type { ByteSource } from '../source.js'
+import { bytesSource, forEachLine, readFully } from '../source.js'
 import type { Range } from '../u64.js'
 import { formatU64, wrap64 } from '../u64.js'
 import { sayVariable } from './debugger.js'
@@ -5,9 +8,7 @@ import { type CoreSegment, type ElfCore, readElfCore } from './elf-core.js'
 import type { Fact, FileFindings, Quantity } from './facts.js'
 import { kernelKind } from './kernel-address.js'
 import { PatchScanner, weigh } from './patch-scan.js'
-import type { ByteSource } from './source.js'
-import { bytesSource, forEachLine, readFully } from './source.js'
-import { KERNEL_VARIABLES, vaBitsMinOfLinkBase } from './symbols.js'
+import { KERNEL_VARIABLES } from './symbols.js'
 import { VmcoreinfoReader } from './vmcoreinfo.js'
 
 /** Addresses of symbols: where they are at run time, or where they were linked. */

@@ -1,5 +1,5 @@
-import type { ByteSource } from './source.js'
-import { readFully } from './source.js'
+import type { ByteSource } from '../source.js'
+import { readFully } from '../source.js'
 
 /** One loadable piece of an ELF core. */
 export interface CoreSegment {

@@ -1,7 +1,7 @@
 import { decodePatch } from '../layout/patch.js'
+import type { ByteSource } from '../source.js'
 import { Kernel } from '../translate/wasm.js'
 import type { Tag } from './facts.js'
-import type { ByteSource } from './source.js'
 
 /**
  * Finding the patched sequence in memory.

@@ -1,11 +1,11 @@
 import { HOW_TO_LEARN } from '../layout/fields.js'
 import { checkLayout } from '../layout/json.js'
 import type { HypLayout, Machine } from '../layout/types.js'
+import type { ByteSource } from '../source.js'
 import { lowMask } from '../u64.js'
 import { type Conclusions, type Conflict, conclude, type Values } from './derive.js'
 import { type Fact, LAYOUT_FIELDS, type Note, type Provenance, type Tag } from './facts.js'
 import { type EvidenceKind, readEvidence } from './read.js'
-import type { ByteSource } from './source.js'
 import { factsOfPairs, solveTag } from './tag.js'
 
 export interface RecoverOptions {

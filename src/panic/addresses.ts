@@ -1,5 +1,5 @@
-import { vaBitsMinOfLinkBase } from '../evidence/symbols.js'
 import { linearOfPhys } from '../layout/linear.js'
+import { vaBitsMinOfLinkBase } from '../layout/link-base.js'
 import type { HypLayout } from '../layout/types.js'
 import { wrap64 } from '../u64.js'
 import type { PrintedPanic } from './parse.js'
@@ -104,7 +104,7 @@ export class AddressFacts {
     const { physOffset } = this.layout
     if (physOffset === undefined) return undefined
     const found = this.pageOffsets().flatMap((pageOffset) => {
-      if (address < pageOffset) return []
+      if (address < pageOffset || address >= this.pageEnd()) return []
       const phys = wrap64(address - pageOffset + physOffset)
       return phys < MOST_PHYS ? [phys] : []
     })
@@ -114,6 +114,13 @@ export class AddressFacts {
       found.find((phys) => phys < 1n << 48n) ??
       found[0]
     )
+  }
+
+  /** Where the linear map ends at the latest: -(2^(VA_BITS_MIN - 1)); vmalloc, modules and the image lie above. */
+  private pageEnd(): bigint {
+    const { layout, linkBase } = this
+    const least = (linkBase && vaBitsMinOfLinkBase(linkBase)) ?? Math.min(layout.vaBits ?? 48, 48)
+    return wrap64(-(1n << BigInt(least - 1)))
   }
 
   /** PAGE_OFFSET, or those it may be: -(2^VA_BITS), VA_BITS being VA_BITS_MIN or 52 since 5.11. */

@@ -1,7 +1,7 @@
 import { type Recovery, recoverLayout } from '../evidence/recover.js'
-import { type ByteSource, bytesSource } from '../evidence/source.js'
 import { formatLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
+import { type ByteSource, bytesSource } from '../source.js'
 import { formatName, type Located, type NameOptions, type SymbolTable } from '../symbols/table.js'
 import { formatU64, wrap64 } from '../u64.js'
 import { AddressFacts, type Places } from './addresses.js'

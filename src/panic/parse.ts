@@ -8,7 +8,7 @@ import {
   PS_PC,
   TRACE_ENTRY,
 } from '../evidence/panic-lines.js'
-import { type ByteSource, forEachLine } from '../evidence/source.js'
+import { type ByteSource, forEachLine } from '../source.js'
 
 /** One entry of a printed backtrace, or where a panic happened: a link-time address and what the kernel called it. */
 export interface PrintedAddress {

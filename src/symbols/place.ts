@@ -1,5 +1,5 @@
 import { HypvaError } from '../errors.js'
-import { isLinkBase } from '../evidence/symbols.js'
+import { isLinkBase } from '../layout/link-base.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, wrap64 } from '../u64.js'
 import { SymbolTable } from './table.js'

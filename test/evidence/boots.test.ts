@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { recoverLayout } from '../../src/evidence/recover.ts'
-import { bytesSource } from '../../src/evidence/source.ts'
 import type { HypLayout } from '../../src/layout/types.ts'
+import { bytesSource } from '../../src/source.ts'
 import { type Boot, boots } from '../layout/boots.ts'
 
 const M64 = (1n << 64n) - 1n

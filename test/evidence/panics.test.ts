@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { recoverLayout } from '../../src/evidence/recover.ts'
-import { bytesSource } from '../../src/evidence/source.ts'
+import { bytesSource } from '../../src/source.ts'
 import { fixture } from '../fixtures.ts'
 
 const M64 = (1n << 64n) - 1n

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type Recovery, recoverLayout } from '../../src/evidence/recover.ts'
-import { bytesSource } from '../../src/evidence/source.ts'
+import { bytesSource } from '../../src/source.ts'
 import { fixture } from '../fixtures.ts'
 
 const NAMES = ['c4k39', 'd61-kaslr', 'd612-max-nvhe-va52', 'd73-a57'] as const

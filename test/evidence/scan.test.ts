@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type HitGroup, PatchScanner, weigh } from '../../src/evidence/patch-scan.ts'
 import { recoverLayout } from '../../src/evidence/recover.ts'
-import { type ByteSource, bytesSource } from '../../src/evidence/source.ts'
+import { type ByteSource, bytesSource } from '../../src/source.ts'
 import { Kernel } from '../../src/translate/wasm.ts'
 
 /** KERNEL-FACTS section 2, word by word; shares no code with what is tested. */

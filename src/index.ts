@@ -18,7 +18,7 @@ export {
   type Region,
   type RegionKind,
 } from './layout/regions.js'
-export type { Generation, HypLayout, Machine, Mode, PageSize } from './layout/types.js'
+export type { Generation, HypLayout, Machine, Mode, PageSize, Proposal } from './layout/types.js'
 export type { Places } from './panic/addresses.js'
 export {
   type DecodedFar,
@@ -43,6 +43,19 @@ export {
 } from './panic/esr.js'
 export type { Instruction } from './panic/instructions.js'
 export type { PrintedAddress, PrintedPanic } from './panic/parse.js'
+export { checkProposals, type ProposalVerdict } from './proposals/check.js'
+export { LAYOUT_NAMES, type LayoutName } from './proposals/layouts.js'
+export type { Restriction } from './proposals/restrictions.js'
+export { type SweepChange, type SweepState, sweepProposals } from './proposals/sweep.js'
+export type {
+  BankVerdict,
+  Collision,
+  CongruentSet,
+  PrivateVerdict,
+  Reason,
+  ReasonKind,
+  Verdict,
+} from './proposals/verdict.js'
 export { type ByteSource, bytesSource } from './source.js'
 export { parseSymbols } from './symbols/parse.js'
 export { formatName, type Located, type NameOptions, type SymbolEntry, SymbolTable } from './symbols/table.js'

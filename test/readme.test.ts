@@ -76,6 +76,7 @@ describe('help', () => {
     ['translate'],
     ['explain'],
     ['decode'],
+    ['check'],
     ['layout', 'compute'],
     ['layout', 'show'],
     ['layout', 'recover'],

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { addCheck } from './check.js'
 import { addDecode } from './decode.js'
 import { addExplain } from './explain.js'
 import { ClosedPipe, Failure } from './failure.js'
@@ -31,6 +32,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   addLayout(program, status)
   addExplain(program, status)
   addDecode(program, status)
+  addCheck(program, status)
   for (const command of descendants(program)) command.copyInheritedSettings(program)
   try {
     await program.parseAsync(argv)

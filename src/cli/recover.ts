@@ -11,8 +11,8 @@ import { openSource } from './file-source.js'
 import { checkInputs } from './input.js'
 import { openOutput, print, say } from './output.js'
 import type { Status } from './program.js'
-import { toJson } from './text.js'
-import { formatRange, PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
+import { formatRange, toJson } from './text.js'
+import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 
 const EXAMPLES = `Examples:
   # On the host itself: sudo hypva layout recover /proc/kcore /proc/kallsyms /proc/iomem -o layout.json

@@ -38,7 +38,7 @@ const CHUNK = 262144
 interface TranslateOptions {
   layout: string
   from?: Space
-  to: Space | 'name'
+  to?: Space | 'name'
   format: 'text' | 'u64le' | 'u64be'
   annotate?: boolean
   symbols?: string[]
@@ -71,7 +71,7 @@ export function addTranslate(program: Command, status: Status): void {
     .addOption(
       new Option(
         '--to <space>',
-        'what they become: addresses of a space, or names (default: "hyp"; "kernel" for hyp addresses)',
+        'what they become: addresses of a space, or the names of symbols (default: hyp; for hyp addresses kernel)',
       ).choices([...SPACES, 'name']),
     )
     .option('--annotate', 'write the name behind each translated address, as <symbol+0xoffset/0xsize>')
@@ -89,19 +89,18 @@ export function addTranslate(program: Command, status: Status): void {
     .option('--strict', 'exit 1 when an address did not translate')
     .option('--stats', 'counts on stderr at the end')
     .addHelpText('before', EXAMPLES)
-    .action(async (files: string[], options: Omit<TranslateOptions, 'to'> & { to?: TranslateOptions['to'] }) => {
-      if (options.summary && options.to !== undefined)
-        throw new Failure('--summary translates nothing: --to does not go with it')
-      const { to = options.from === 'hyp' ? 'kernel' : 'hyp' } = options
+    .action(async (files: string[], options: TranslateOptions) => {
       const run = options.summary ? summarize : translate
-      status.exitCode = await run(files.length > 0 ? files : ['-'], { ...options, to })
+      status.exitCode = await run(files.length > 0 ? files : ['-'], options)
     })
 }
 
 async function translate(files: string[], options: TranslateOptions): Promise<number> {
   const { symbols = [] } = options
   refuse(options)
-  refuseTwice(options.layout, symbols, files)
+  if ([options.layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
+    throw new Failure('standard input (-) is named twice')
+  }
   const layout = readLayout(options.layout)
   const make = makerOf(layout, options)
   checkInputs(files)
@@ -143,11 +142,16 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
   return 0
 }
 
+/** Raw words that end inside of one. */
+class Truncated extends Failure {}
+
 /** All inputs through one count. */
 async function summarize(files: string[], options: TranslateOptions): Promise<number> {
   const { symbols = [], from, format, top, json, stats } = options
   refuse(options)
-  refuseTwice(options.layout, symbols, files)
+  if ([options.layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
+    throw new Failure('standard input (-) is named twice')
+  }
   const layout = readLayout(options.layout)
   checkInputs(files)
   const census = new Census(layout, {
@@ -178,9 +182,6 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   return 0
 }
 
-/** Raw words that end inside of one. */
-class Truncated extends Failure {}
-
 /** One input through a rewriter of its own: a token does not reach from one file into the next. */
 async function translateFile(
   file: string,
@@ -204,16 +205,6 @@ async function translateFile(
   return rewriter.counts
 }
 
-/** Standard input is one thing only. */
-function refuseTwice(layout: string, symbols: readonly string[], files: readonly string[]): void {
-  if (layout === '-' && files.includes('-')) {
-    throw new Failure('standard input cannot be both the layout and what to translate')
-  }
-  if ([layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
-    throw new Failure('standard input (-) is named twice')
-  }
-}
-
 /** Options that make no sense together. */
 function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: TranslateOptions): void {
   if ((to === 'name' || annotate) && symbols === undefined) {
@@ -224,15 +215,23 @@ function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: Tra
   if (to === 'name' && unchecked) throw new Failure('--unchecked applies kern_hyp_va, which gives addresses, not names')
   if (to === 'name' && annotate)
     throw new Failure('--annotate keeps an address, --to name leaves none: take one of them')
-  if (summary && (annotate || unchecked || strict)) {
-    throw new Failure('--summary translates nothing: --annotate, --unchecked and --strict do not go with it')
+  if (summary && (annotate || unchecked || strict || to !== undefined)) {
+    throw new Failure('--summary translates nothing: --to, --annotate, --unchecked and --strict do not go with it')
   }
   if (json && !summary) throw new Failure('--json is for --summary; translated text stays text')
 }
 
 /** How a rewriter of one input is made: all that the options say, checked once. */
 function makerOf(layout: HypLayout, options: TranslateOptions): () => Rewriter {
-  const { from = 'kernel', to, annotate, unchecked, format, strict, stats } = options
+  const {
+    from = 'kernel',
+    to = from === 'hyp' ? 'kernel' : 'hyp',
+    annotate,
+    unchecked,
+    format,
+    strict,
+    stats,
+  } = options
   const order: ByteOrder | undefined = format === 'text' ? undefined : format === 'u64le' ? 'le' : 'be'
   const countAll = Boolean(strict || stats)
   if (to === 'name') {

@@ -1,5 +1,4 @@
 import { InvalidArgumentError } from 'commander'
-import type { Range } from '../u64.js'
 
 // Values of the flags that describe machines and layouts.
 
@@ -23,10 +22,4 @@ export function parseRanges(
   previous: { start: string; end: string }[] = [],
 ): { start: string; end: string }[] {
   return [...previous, parseRange(text)]
-}
-
-/** Start and last address, as the kernel prints ranges. */
-export function formatRange({ start, end }: Range): string {
-  const hex = (value: bigint) => value.toString(16).padStart(16, '0')
-  return `${hex(start)}–${hex(end - 1n)}`
 }

@@ -1,6 +1,6 @@
-import { vaBitsMinOfLinkBase } from '../layout/link-base.js'
 import type { ByteSource } from '../source.js'
 import { bytesSource, forEachLine, readFully } from '../source.js'
+import { vaBitsMinOfLinkBase } from '../symbols/line.js'
 import type { Range } from '../u64.js'
 import { formatU64, wrap64 } from '../u64.js'
 import { sayVariable } from './debugger.js'

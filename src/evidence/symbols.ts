@@ -1,5 +1,4 @@
-import { isLinkBase } from '../layout/link-base.js'
-import { parseSymbolLine } from '../symbols/lines.js'
+import { isLinkBase, parseSymbolLine } from '../symbols/line.js'
 import type { FileFindings, Quantity } from './facts.js'
 
 /** Variables of the kernel that say something of the layout, read from a core by these names. */

@@ -1,6 +1,6 @@
 import { wrap64 } from '../u64.js'
 import { rulesOf } from './generations.js'
-import type { Generation, PageSize } from './types.js'
+import type { Generation, HypLayout, PageSize } from './types.js'
 
 /** What the kernel's own address space depends on. */
 export interface Widths {
@@ -8,6 +8,15 @@ export interface Widths {
   readonly pageSize: PageSize
   readonly vaBits: number
   readonly vaBitsActual: number
+}
+
+/** The widths that a layout tells; undefined unless it tells all of them. */
+export function widthsOf({ generation, pageSize, vaBits, vaBitsActual }: HypLayout): Widths | undefined {
+  // Only a 52-bit build leaves vabits_actual open.
+  const actual = vaBitsActual ?? (vaBits === 52 ? undefined : vaBits)
+  if (generation === undefined || pageSize === undefined || vaBits === undefined || actual === undefined)
+    return undefined
+  return { generation, pageSize, vaBits, vaBitsActual: actual }
 }
 
 /** CONFIG_ARM64_VA_BITS there are, by page size in bytes (KERNEL-FACTS section 3). */
@@ -21,6 +30,14 @@ export const VA_BITS: Readonly<Record<PageSize, readonly number[]>> = {
 export function vaBitsActualChoices(pageSize: PageSize, vaBits: number): readonly number[] {
   if (vaBits !== 52) return [vaBits]
   return pageSize === 16384 ? [52, 48, 47] : [52, 48]
+}
+
+/**
+ * CONFIG_ARM64_PA_BITS at its largest: 52 bits of physical address go with 64K pages, or with VAs of 52 bits, otherwise
+ * there are 48.
+ */
+export function physBitsOf(pageSize: PageSize, vaBits: number): number {
+  return pageSize === 65536 || vaBits === 52 ? 52 : 48
 }
 
 /** V, the bits of hyp VA that the layout algorithm uses (36 to 52). */

@@ -1,9 +1,10 @@
 import * as v from 'valibot'
 import { HypvaError, type HypvaErrorCode, HypvaRangeError, HypvaTypeError } from '../errors.js'
 import { describe, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
-import { hypVaBitsOf, pageOffsetOf, VA_BITS, vaBitsActualChoices } from './address-space.js'
+import { hypVaBitsOf, pageOffsetOf, physBitsOf, VA_BITS, vaBitsActualChoices } from './address-space.js'
 import { generationOf, rulesOf } from './generations.js'
 import { linearMemory } from './linear.js'
+import { applyMacro, macroOf } from './macro.js'
 import { layoutSchema, machineSchema, U64, type WordForm } from './schema.js'
 import type { HypLayout, Machine, PageSize } from './types.js'
 
@@ -72,6 +73,7 @@ function checkMachineFields(machine: Machine): void {
   if (machine.dram.length === 0) failMachine('dram', 'expected at least one bank')
   checkPlaces(machine, failMachine)
   checkWidths(machine, failMachine)
+  checkPhysical(machine)
 }
 
 function checkLayoutFields(layout: HypLayout): void {
@@ -82,8 +84,19 @@ function checkLayoutFields(layout: HypLayout): void {
     checkNoTag(layout)
   } else {
     checkTag(layout)
+    checkProposal(layout)
     checkPhysvirtOffset(layout)
   }
+}
+
+/** Nothing lies above what the kernel's page tables can hold. */
+function checkPhysical({ dram, idmap, pageSize, vaBits }: Machine): void {
+  const bits = physBitsOf(pageSize, vaBits)
+  const beyond = `is beyond the ${bits} bits of physical address that a kernel with ${pageSize} byte pages and vaBits ${vaBits} has`
+  dram.forEach(({ end }, i) => {
+    if (end > 1n << BigInt(bits)) failMachine(`dram[${i}].end`, `${formatU64(end)} ${beyond}`)
+  })
+  if (idmap >> BigInt(bits) !== 0n) failMachine('idmap', `${formatU64(idmap)} ${beyond}`)
 }
 
 /** Ranges are not empty, banks ascend, the idmap page is a page. */
@@ -131,23 +144,56 @@ function actualChoices(pageSize: PageSize | undefined, vaBits: number): readonly
 }
 
 function checkNoTag(layout: HypLayout): void {
-  for (const field of ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset'] as const) {
+  for (const field of ['proposal', 'tagLsb', 'tagVal', 'tag', 'vaMask', 'hypPhysvirtOffset'] as const) {
     if (layout[field] !== undefined) failLayout(field, 'mode vhe has none, kern_hyp_va is the identity')
   }
 }
 
-function checkTag({ tagLsb, tagVal, vaMask, hypVaBits }: HypLayout): void {
+function checkTag({ tagLsb, tagVal, tag: given, vaMask, hypVaBits }: HypLayout): void {
   if (tagLsb === undefined) failLayout('tagLsb', 'missing (only mode vhe has none)')
-  if (tagVal === undefined) failLayout('tagVal', 'missing (only mode vhe has none)')
-  if (tagVal >> BigInt(64 - tagLsb) !== 0n) {
+  if (tagVal === undefined && given === undefined) failLayout('tagVal', 'missing (only mode vhe has none)')
+  if (tagVal !== undefined && given !== undefined) failLayout('tag', 'expected either tagVal or tag, got both')
+  if (given !== undefined && hypVaBits === undefined) {
+    failLayout('hypVaBits', 'missing (with tag: what the sum carries beyond these bits is not mapped)')
+  }
+  if (tagVal !== undefined && tagVal >> BigInt(64 - tagLsb) !== 0n) {
     failLayout('tagVal', `${formatU64(tagVal)} does not fit into the ${64 - tagLsb} bits above tagLsb ${tagLsb}`)
   }
   if (vaMask !== undefined && vaMask !== lowMask(tagLsb)) {
     failLayout('vaMask', `expected ${formatU64(lowMask(tagLsb))} (2^tagLsb - 1), got ${formatU64(vaMask)}`)
   }
-  const tag = tagVal << BigInt(tagLsb)
+  const tag = given ?? tagVal! << BigInt(tagLsb)
   if (hypVaBits !== undefined && tag >> BigInt(hypVaBits) !== 0n) {
-    failLayout('tagVal', `${formatU64(tagVal)} above tagLsb ${tagLsb} reaches beyond hypVaBits ${hypVaBits}`)
+    const where = given === undefined ? `${formatU64(tagVal!)} above tagLsb ${tagLsb}` : formatU64(tag)
+    failLayout(given === undefined ? 'tagVal' : 'tag', `${where} reaches beyond hypVaBits ${hypVaBits}`)
+  }
+}
+
+/** Bits of the windows that two proposals keep for the idmap and the private range, below linear memory. */
+export const LOW_WINDOW_BITS = { 'low-window-48': 48, 'low-window-47': 47 } as const
+
+/** The name of a proposal says what the transformation is: given as well, the fields must agree. */
+function checkProposal({ proposal, hypVaBits, tagLsb, tagVal, tag }: HypLayout): void {
+  if (proposal === undefined) return
+  if (hypVaBits === undefined) failLayout('hypVaBits', `missing (proposal ${proposal} is about all of them)`)
+  if (proposal === 'low-window-48-as-coded') {
+    if (tagVal === undefined) failLayout('tagVal', `missing (proposal ${proposal} has no tag in place)`)
+    const region = tagLsb! <= 48 ? 1n << BigInt(48 - tagLsb!) : 0n
+    if ((tagVal & region) !== region) {
+      failLayout('tagVal', `expected bit ${48 - tagLsb!} set (proposal ${proposal}), got ${formatU64(tagVal)}`)
+    }
+    return
+  }
+  if (tagLsb !== hypVaBits)
+    failLayout('tagLsb', `expected hypVaBits, ${hypVaBits} (proposal ${proposal}), got ${tagLsb}`)
+  if (proposal === 'overlap-top-window') {
+    if (tagVal !== 0n) failLayout('tagVal', `expected 0x0 (proposal ${proposal} adds nothing), got ${tagVal}`)
+    return
+  }
+  const window = 1n << BigInt(LOW_WINDOW_BITS[proposal])
+  if (tag !== window) {
+    const got = tag === undefined ? 'none' : formatU64(tag)
+    failLayout('tag', `expected ${formatU64(window)} (proposal ${proposal}), got ${got}`)
   }
 }
 
@@ -175,9 +221,7 @@ function checkPhysvirtOffset(layout: HypLayout): void {
 
 /** Physical - hyp VA of the first DRAM byte, modulo 2^64, where a layout determines it. */
 function physvirtOffset(layout: HypLayout): bigint | undefined {
-  const { tagLsb, tagVal, dram } = layout
   const memory = linearMemory(layout)
-  if (memory === undefined || tagLsb === undefined || tagVal === undefined) return undefined
-  const hyp = (memory.banks[0]!.start & lowMask(tagLsb)) | (tagVal << BigInt(tagLsb))
-  return wrap64(dram![0]!.start - hyp)
+  if (memory === undefined) return undefined
+  return wrap64(layout.dram![0]!.start - applyMacro(macroOf(layout), memory.banks[0]!.start))
 }

@@ -1,10 +1,18 @@
 import { HypvaError } from '../errors.js'
 import { fls64, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
-import { hypVaBitsOf, pageOffsetOf, randomisesTag, type Widths } from './address-space.js'
+import {
+  hypVaBitsOf,
+  linearSizeOf,
+  memstartAlignOf,
+  pageOffsetOf,
+  physOffsetBiasOf,
+  randomisesTag,
+  type Widths,
+} from './address-space.js'
 import { machineOf } from './check.js'
 import { generationOf, rulesOf } from './generations.js'
 import { linearOfPhys } from './linear.js'
-import { macroOf } from './macro.js'
+import { applyMacro, macroOf } from './macro.js'
 import { arrangeMemory } from './memblock.js'
 import { joinTouching, subtract } from './ranges.js'
 import type { Generation, HypLayout, Machine } from './types.js'
@@ -22,12 +30,56 @@ import type { Generation, HypLayout, Machine } from './types.js'
  */
 export function computeLayout(machine: Machine): HypLayout {
   machineOf(machine, 'bigint')
+  return layoutIn(machine, geometryOf(machine))
+}
+
+/**
+ * The sizes that the algorithm works with. They follow from a machine's generation and widths; a model of an address space
+ * small enough to enumerate has its own.
+ */
+export interface Geometry {
+  readonly generation: Generation
+  readonly vaBits: number
+  readonly vaBitsActual: number
+  /** V. */
+  readonly hypVaBits: number
+  readonly pageOffset: bigint
+  /** Bytes that the linear map can hold. */
+  readonly linearSize: bigint
+  /** ARM64_MEMSTART_ALIGN in bytes. */
+  readonly memstartAlign: bigint
+  /** By how many bytes memstart_addr is lowered. */
+  readonly physOffsetBias: bigint
+}
+
+/** The geometry of a checked machine. */
+export function geometryOf(machine: Machine): Geometry {
   const widths = widthsOf(machine)
-  const { generation, pageSize, vaBits, vaBitsActual } = widths
-  const mode = machine.mode ?? 'nvhe'
-  const hypVaBits = hypVaBitsOf(generation, vaBits, vaBitsActual)
-  const pageOffset = pageOffsetOf(generation, vaBits, vaBitsActual)
-  const { dram, physOffset } = arrangeMemory(machine, widths)
+  const { generation, vaBits, vaBitsActual } = widths
+  return {
+    generation,
+    vaBits,
+    vaBitsActual,
+    hypVaBits: hypVaBitsOf(generation, vaBits, vaBitsActual),
+    pageOffset: pageOffsetOf(generation, vaBits, vaBitsActual),
+    linearSize: linearCapacity(machine, widths),
+    memstartAlign: memstartAlignOf(widths.pageSize),
+    physOffsetBias: physOffsetBiasOf(widths),
+  }
+}
+
+/** How a tag is chosen: the kernel's way (`chooseTag`), or a proposal's. */
+export type TagChoice = (machine: Machine, geometry: Geometry, dramBits: number) => Partial<HypLayout>
+
+/**
+ * `computeLayout` in a geometry, for a machine that has been checked.
+ * @param choose gives the fields tagLsb and tagVal, or what stands for them; `dramBits` is the number of low bits in which
+ *   the linear addresses of DRAM differ: the kernel's kva_msb, later tag_lsb
+ */
+export function layoutIn(machine: Machine, geometry: Geometry, choose: TagChoice = chooseTag): HypLayout {
+  const { generation, vaBits, vaBitsActual, hypVaBits, pageOffset } = geometry
+  const { pageSize, mode = 'nvhe' } = machine
+  const { dram, physOffset } = arrangeMemory(machine, geometry)
   const common = { pageOffset, physOffset, dram, idmap: machine.idmap }
   const { image, kimageVoffset, kaslrOffset } = machine
   const given = {
@@ -44,10 +96,10 @@ export function computeLayout(machine: Machine): HypLayout {
   }
   const start = linearOfPhys(pageOffset, physOffset, dram[0]!.start)
   const last = linearOfPhys(pageOffset, physOffset, dram.at(-1)!.end - 1n)
-  const { tagLsb, tagVal } = chooseTag(machine, generation, hypVaBits, fls64(start ^ last))
-  const { mask, tag } = macroOf({ tagLsb, tagVal })
-  const hypPhysvirtOffset = wrap64(dram[0]!.start - ((start & mask) | tag))
-  return { ...sizes, tagLsb, tagVal, vaMask: mask, ...common, ...given, hypPhysvirtOffset }
+  const tag = choose(machine, geometry, fls64(start ^ last))
+  const macro = macroOf(tag)
+  const hypPhysvirtOffset = wrap64(dram[0]!.start - applyMacro(macro, start))
+  return { ...sizes, ...tag, vaMask: macro.mask, ...common, ...given, hypPhysvirtOffset }
 }
 
 /**
@@ -65,13 +117,19 @@ function widthsOf(machine: Machine): Widths {
   return { generation: machine.generation ?? generationOf(machine.kernel!), pageSize, vaBits, vaBitsActual }
 }
 
+/** Bytes the linear map can hold on a machine, the cap of 2^51 for nVHE hosts with 52 bits included. */
+function linearCapacity({ mode }: Machine, widths: Widths): bigint {
+  const size = linearSizeOf(widths)
+  const capped = rulesOf(widths.generation).cap51 && widths.vaBitsActual === 52 && mode !== 'vhe'
+  return capped && size > 1n << 51n ? 1n << 51n : size
+}
+
 interface Tag {
   readonly tagLsb: number
   readonly tagVal: bigint
 }
 
-/** @param dramBits bits in which the linear addresses of DRAM differ: the kernel's kva_msb, later tag_lsb */
-function chooseTag(machine: Machine, generation: Generation, hypVaBits: number, dramBits: number): Tag {
+function chooseTag(machine: Machine, { generation, hypVaBits }: Geometry, dramBits: number): Tag {
   const msb = 1n << BigInt(hypVaBits - 1)
   const region = ~machine.idmap & msb
   switch (rulesOf(generation).formula) {

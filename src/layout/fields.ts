@@ -4,6 +4,7 @@ import type { HypLayout } from './types.js'
 /** How a person learns a field of a layout: ends the sentence "the layout has no FIELD; ". */
 export const HOW_TO_LEARN: Readonly<Partial<Record<keyof HypLayout, string>>> = {
   generation: 'it follows from the kernel version (uname -r), unless a vendor has backported',
+  proposal: 'you choose it: `hypva check` has the layouts that were proposed in 2021',
   mode: 'the boot log says it: "Hyp nVHE mode", "Protected nVHE mode" or "VHE mode initialized successfully"',
   pageSize: 'getconf PAGE_SIZE on the host, or PAGESIZE in vmcoreinfo',
   vaBits: 'NUMBER(VA_BITS) in vmcoreinfo, or CONFIG_ARM64_VA_BITS',
@@ -11,6 +12,7 @@ export const HOW_TO_LEARN: Readonly<Partial<Record<keyof HypLayout, string>>> = 
   hypVaBits: 'it follows from the generation and vaBitsActual',
   tagLsb: 'the patched instructions in kernel text show it (memory image, core, /proc/kcore)',
   tagVal: 'the patched instructions in kernel text show it (memory image, core, /proc/kcore)',
+  tag: 'it follows from the proposal',
   pageOffset: 'it follows from vaBits: -(2^vaBits) since Linux 5.4',
   physOffset: '"PHYS_OFFSET:" in a panic log, or NUMBER(PHYS_OFFSET) in vmcoreinfo (memstart_addr)',
   dram: '"System RAM" in /proc/iomem read as root, or the memory ranges of the boot log',

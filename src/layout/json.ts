@@ -67,6 +67,7 @@ export function checkMachine(machine: Machine): void {
 /** The fields of layout JSON in the order in which they are written. */
 const FIELDS = [
   'generation',
+  'proposal',
   'mode',
   'pageSize',
   'vaBits',
@@ -74,6 +75,7 @@ const FIELDS = [
   'hypVaBits',
   'tagLsb',
   'tagVal',
+  'tag',
   'vaMask',
   'pageOffset',
   'physOffset',

@@ -1,27 +1,34 @@
 import { HypvaError } from '../errors.js'
-import { assertU64, lowMask, type Range, U64_MAX } from '../u64.js'
+import { assertU64, lowMask, type Range, U64_MAX, wrap64 } from '../u64.js'
 import { linearMemory } from './linear.js'
 import type { HypLayout } from './types.js'
 
-/** kern_hyp_va(x) = (x AND mask) OR tag; the two share no bit. */
+/**
+ * kern_hyp_va(x) = (x AND mask) + tag. In every layout that a kernel has had the two share no bit, and the sum is the OR of
+ * the C code; a layout with a `tag` of its own relies on the carry.
+ */
 export interface Macro {
   readonly mask: bigint
   readonly tag: bigint
 }
 
 /**
- * Mask and tag in place of a layout: M = 2^tagLsb - 1, T = tagVal * 2^tagLsb. With mode vhe the host runs at EL2 and the
- * macro is the identity: mask 2^64 - 1, tag 0.
- * @throws HypvaError `HYPVA_LAYOUT` when tagLsb or tagVal is absent or out of its range
+ * Mask and tag in place of a layout: M = 2^tagLsb - 1, T = tagVal * 2^tagLsb, or `tag` itself. With mode vhe the host runs
+ * at EL2 and the macro is the identity: mask 2^64 - 1, tag 0.
+ * @throws HypvaError `HYPVA_LAYOUT` when tagLsb is absent, or tagVal and tag both are, or out of range
  */
 export function macroOf(layout: HypLayout): Macro {
   if (layout.mode === 'vhe') return { mask: U64_MAX, tag: 0n }
   const { tagLsb, tagVal } = layout
-  if (tagLsb === undefined || tagVal === undefined) {
+  if (tagLsb === undefined || (tagVal === undefined && layout.tag === undefined)) {
     throw new HypvaError('HYPVA_LAYOUT', `layout.${tagLsb === undefined ? 'tagLsb' : 'tagVal'}: missing`)
   }
   if (!Number.isInteger(tagLsb) || tagLsb < 1 || tagLsb > 63) {
     throw new HypvaError('HYPVA_LAYOUT', `layout.tagLsb: expected an integer from 1 to 63, got ${tagLsb}`)
+  }
+  if (tagVal === undefined) {
+    assertU64(layout.tag, 'layout.tag')
+    return { mask: lowMask(tagLsb), tag: layout.tag }
   }
   assertU64(tagVal, 'layout.tagVal')
   const tag = tagVal << BigInt(tagLsb)
@@ -41,8 +48,20 @@ export function macroOf(layout: HypLayout): Macro {
  */
 export function kernHypVa(layout: HypLayout, address: bigint): bigint {
   assertU64(address, 'address')
-  const { mask, tag } = macroOf(layout)
-  return (address & mask) | tag
+  return applyMacro(macroOf(layout), address)
+}
+
+/** The macro on any 64-bit value. */
+export function applyMacro({ mask, tag }: Macro, address: bigint): bigint {
+  return wrap64((address & mask) + tag)
+}
+
+/**
+ * Where hyp VAs end: a sum at or above this has none. Only an added `tag` can reach it; what a tagVal makes fits, by
+ * construction.
+ */
+export function hypVaEnd({ tag, hypVaBits }: HypLayout): bigint {
+  return 1n << BigInt(tag === undefined ? 64 : (hypVaBits ?? 64))
 }
 
 /**
@@ -53,6 +72,6 @@ export function kernHypVa(layout: HypLayout, address: bigint): bigint {
 export function hypVaRange(layout: HypLayout): Range | undefined {
   const memory = linearMemory(layout)
   if (memory === undefined || layout.mode === 'vhe') return undefined
-  const { mask, tag } = macroOf(layout)
-  return { start: (layout.pageOffset! & mask) | tag, end: ((memory.last & mask) | tag) + 1n }
+  const macro = macroOf(layout)
+  return { start: applyMacro(macro, layout.pageOffset!), end: applyMacro(macro, memory.last) + 1n }
 }

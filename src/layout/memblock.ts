@@ -1,9 +1,14 @@
 import { HypvaError } from '../errors.js'
 import { formatU64, type Range, wrap64 } from '../u64.js'
-import { linearSizeOf, memstartAlignOf, physOffsetBiasOf, type Widths } from './address-space.js'
-import { rulesOf } from './generations.js'
 import { clip, joinTouching } from './ranges.js'
 import type { Machine } from './types.js'
+
+/** What decides how much memory fits, in bytes: `Geometry` in compute.ts explains each. */
+interface Sizes {
+  readonly linearSize: bigint
+  readonly memstartAlign: bigint
+  readonly physOffsetBias: bigint
+}
 
 /** What arm64_memblock_init() leaves: the DRAM that stays, and PHYS_OFFSET (modulo 2^64). */
 export interface Memory {
@@ -20,13 +25,12 @@ export interface Memory {
  * Where the machine does not tell the image's physical end, the end of the idmap page stands in: it lies inside the image.
  * @throws HypvaError `HYPVA_MACHINE` when no DRAM, or not the kernel's own, is left
  */
-export function arrangeMemory(machine: Machine, widths: Widths): Memory {
-  const bias = physOffsetBiasOf(widths)
-  const size = linearCapacity(machine, widths)
+export function arrangeMemory(machine: Machine, sizes: Sizes): Memory {
+  const { linearSize: size, physOffsetBias: bias } = sizes
   const banks = joinTouching(machine.dram)
   const memory =
     machine.physOffset === undefined
-      ? byRule(machine, banks, size, bias)
+      ? byRule(machine, banks, sizes)
       : around(BigInt.asIntN(64, machine.physOffset + bias), banks, size, machine.physOffset)
   const holdsIdmap = (range: Range) => range.start <= machine.idmap && machine.idmap < range.end
   if (memory.dram.length === 0 || (banks.some(holdsIdmap) && !memory.dram.some(holdsIdmap))) {
@@ -35,15 +39,8 @@ export function arrangeMemory(machine: Machine, widths: Widths): Memory {
   return memory
 }
 
-/** Bytes the linear map can hold on this machine, the cap of 2^51 for nVHE hosts with 52 bits included. */
-export function linearCapacity(machine: Machine, widths: Widths): bigint {
-  const size = linearSizeOf(widths)
-  const capped = rulesOf(widths.generation).cap51 && widths.vaBitsActual === 52 && machine.mode !== 'vhe'
-  return capped && size > 1n << 51n ? 1n << 51n : size
-}
-
-function byRule(machine: Machine, banks: readonly Range[], size: bigint, bias: bigint): Memory {
-  const align = memstartAlignOf(machine.pageSize)
+function byRule(machine: Machine, banks: readonly Range[], sizes: Sizes): Memory {
+  const { linearSize: size, memstartAlign: align, physOffsetBias: bias } = sizes
   const start = banks[0]!.start
   const memstart = start - (start % align)
   const imageEnd = physicalImageEnd(machine)

@@ -36,7 +36,8 @@ const PLACEHOLDER = [0x9240_0000, 0x93c0_0400, 0x9100_0000, 0x9140_0000, 0x93c0_
  * `kernHypVa` (`layoutProblems` reports `tag-overflow`).
  * @param register 0 to 30
  * @returns five unsigned 32-bit words
- * @throws HypvaTypeError, HypvaRangeError `HYPVA_ARGUMENT` for a bad register; HypvaError `HYPVA_LAYOUT` without mask and tag
+ * @throws HypvaTypeError, HypvaRangeError `HYPVA_ARGUMENT` for a bad register; HypvaError `HYPVA_LAYOUT` without mask and tag,
+ *   `HYPVA_PATCH` for a layout with a `tag` in place, which no kernel has patched in
  */
 export function encodePatch(layout: HypLayout, register: number): number[] {
   if (typeof register !== 'number' || !Number.isInteger(register)) {
@@ -47,6 +48,9 @@ export function encodePatch(layout: HypLayout, register: number): number[] {
   }
   if (layout.mode === 'vhe') return [NOP, NOP, NOP, NOP, NOP]
   macroOf(layout)
+  if (layout.tag !== undefined) {
+    throw new HypvaError('HYPVA_PATCH', 'layout.tag: the patched code carries a tagVal, no tag in place')
+  }
   const tagLsb = layout.tagLsb!
   const tagVal = layout.tagVal!
   const and = (AND | ((tagLsb - 1) << 10) | operands(register)) >>> 0

@@ -1,10 +1,15 @@
 import { formatU64, lowMask } from '../u64.js'
 import { rulesOf } from './generations.js'
 import { linearMemory } from './linear.js'
-import { hypVaRange, macroOf } from './macro.js'
+import { applyMacro, hypVaEnd, hypVaRange, macroOf } from './macro.js'
 import type { HypLayout } from './types.js'
 
-export type LayoutProblemKind = 'region-bit-lost' | 'tag-overflow' | 'idmap-in-hyp-range' | 'dram-aliases'
+export type LayoutProblemKind =
+  | 'region-bit-lost'
+  | 'tag-overflow'
+  | 'idmap-in-hyp-range'
+  | 'dram-aliases'
+  | 'dram-beyond-hyp-va'
 
 /** Something wrong with a layout that a kernel can nevertheless compute. */
 export interface LayoutProblem {
@@ -23,11 +28,15 @@ const PATCHED_TAG_BITS = 24
 export function layoutProblems(layout: HypLayout): LayoutProblem[] {
   if (layout.mode === 'vhe') return []
   macroOf(layout)
-  return [regionBitLost, tagOverflow, idmapInHypRange, dramAliases].flatMap((check) => check(layout) ?? [])
+  return [regionBitLost, tagOverflow, idmapInHypRange, dramAliases, dramBeyondHypVa].flatMap(
+    (check) => check(layout) ?? [],
+  )
 }
 
 /** L >= V: no room for the bit that keeps linear memory out of the half with the idmap (KERNEL-FACTS section 5). */
-function regionBitLost({ generation, hypVaBits, tagLsb }: HypLayout): LayoutProblem | undefined {
+function regionBitLost({ generation, proposal, hypVaBits, tagLsb, tag }: HypLayout): LayoutProblem | undefined {
+  // These give up the halves on purpose.
+  if (tag !== undefined || proposal === 'overlap-top-window') return undefined
   if (hypVaBits === undefined || tagLsb! < hypVaBits) return undefined
   // Before 5.6 a mask of V bits is no accident: it is how a layout without a tag is meant.
   if (generation !== undefined && rulesOf(generation).formula !== 'tag') return undefined
@@ -37,25 +46,32 @@ function regionBitLost({ generation, hypVaBits, tagLsb }: HypLayout): LayoutProb
 
 /** Patched code carries 24 bits of tag; the kernel's own early computation (__early_kern_hyp_va) all of them. */
 function tagOverflow({ tagLsb, tagVal }: HypLayout): LayoutProblem | undefined {
-  if (tagVal! >> BigInt(PATCHED_TAG_BITS) === 0n) return undefined
+  if (tagVal === undefined) return undefined
+  if (tagVal >> BigInt(PATCHED_TAG_BITS) === 0n) return undefined
   const shift = BigInt(tagLsb!)
-  const whole = tagVal! << shift
-  const patched = (tagVal! & lowMask(PATCHED_TAG_BITS)) << shift
-  const message = `tag_val ${formatU64(tagVal!)} has more than ${PATCHED_TAG_BITS} bits: patched code uses tag ${formatU64(patched)}, the kernel's early computation ${formatU64(whole)}`
+  const whole = tagVal << shift
+  const patched = (tagVal & lowMask(PATCHED_TAG_BITS)) << shift
+  const message = `tag_val ${formatU64(tagVal)} has more than ${PATCHED_TAG_BITS} bits: patched code uses tag ${formatU64(patched)}, the kernel's early computation ${formatU64(whole)}`
   return { kind: 'tag-overflow', message }
 }
 
 /**
- * KVM's start-up check (KERNEL-FACTS section 4), which ends in -EINVAL. Its last condition compares the page's physical
- * address with the symbol's virtual one, so it hardly ever excuses anything.
+ * Whether KVM's start-up check (KERNEL-FACTS section 4) ends in -EINVAL. Its last condition compares the page's physical
+ * address with the symbol's virtual one, so it hardly ever excuses anything. False where the layout does not tell.
  */
-function idmapInHypRange(layout: HypLayout): LayoutProblem | undefined {
+export function refusedAtStartUp(layout: HypLayout): boolean {
   const { idmap, kimageVoffset } = layout
   const range = hypVaRange(layout)
-  if (idmap === undefined || range === undefined || kimageVoffset === 0n) return undefined
+  if (idmap === undefined || range === undefined || kimageVoffset === 0n) return false
+  return idmap >= range.start && idmap < range.end - 1n
+}
+
+function idmapInHypRange(layout: HypLayout): LayoutProblem | undefined {
+  const { idmap } = layout
+  const range = hypVaRange(layout)
+  if (range === undefined || !refusedAtStartUp(layout)) return undefined
   const last = range.end - 1n
-  if (idmap < range.start || idmap >= last) return undefined
-  const message = `idmap page ${formatU64(idmap)} lies in the hyp VA range ${formatU64(range.start)}:${formatU64(last)}: KVM refuses to start ("IDMAP intersecting with HYP VA, unable to continue")`
+  const message = `idmap page ${formatU64(idmap!)} lies in the hyp VA range ${formatU64(range.start)}:${formatU64(last)}: KVM refuses to start ("IDMAP intersecting with HYP VA, unable to continue")`
   return { kind: 'idmap-in-hyp-range', message }
 }
 
@@ -68,4 +84,14 @@ function dramAliases(layout: HypLayout): LayoutProblem | undefined {
   if (((first ^ memory.last) & ~mask) === 0n) return undefined
   const message = `linear addresses of DRAM, ${formatU64(first)} to ${formatU64(memory.last)}, differ above va_mask ${formatU64(mask)}: kern_hyp_va does not tell all of them apart`
   return { kind: 'dram-aliases', message }
+}
+
+/** What an added tag carries out of the hyp VA bits has no address at EL2, though EL1 uses it. */
+function dramBeyondHypVa(layout: HypLayout): LayoutProblem | undefined {
+  const memory = linearMemory(layout)
+  if (memory === undefined) return undefined
+  const last = applyMacro(macroOf(layout), memory.last)
+  if (last < hypVaEnd(layout)) return undefined
+  const message = `the linear address of DRAM's last byte, ${formatU64(memory.last)}, would have hyp VA ${formatU64(last)}, beyond ${layout.hypVaBits} bits: that memory cannot be mapped at EL2`
+  return { kind: 'dram-beyond-hyp-va', message }
 }

@@ -34,3 +34,8 @@ export function subtract(ranges: readonly Range[], removed: readonly Range[]): R
     return rest
   })
 }
+
+/** Bytes in ranges that do not overlap. */
+export function sizeOf(ranges: readonly Range[]): bigint {
+  return ranges.reduce((sum, { start, end }) => sum + (end - start), 0n)
+}

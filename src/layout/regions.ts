@@ -1,9 +1,10 @@
-import { assertU64, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
-import { linearStartOf, pageEndOf, type Widths } from './address-space.js'
+import { assertU64, formatU64, type Range, wrap64 } from '../u64.js'
+import { linearStartOf, pageEndOf, widthsOf } from './address-space.js'
 import { rulesOf } from './generations.js'
 import { linearMemory } from './linear.js'
-import { macroOf } from './macro.js'
-import { subtract } from './ranges.js'
+import { applyMacro, hypVaEnd, macroOf } from './macro.js'
+import { privatePlace } from './private-range.js'
+import { clip, subtract } from './ranges.js'
 import type { HypLayout } from './types.js'
 
 export type RegionKind =
@@ -148,22 +149,24 @@ function linearRegions(layout: HypLayout): LocatedRegion[] {
 }
 
 function hypLinearRegions(layout: HypLayout): LocatedRegion[] {
-  const { mask, tag } = macroOf(layout)
-  const block = { start: tag, end: tag + mask + 1n }
+  const macro = macroOf(layout)
+  const limit = hypVaEnd(layout)
+  const whole = { start: macro.tag, end: macro.tag + macro.mask + 1n }
+  const block = whole.end < limit ? whole : { ...whole, end: limit }
   const banks = linearMemory(layout)?.banks.map(({ start, end }) => {
-    const hyp = (start & mask) | tag
+    const hyp = applyMacro(macro, start)
     return { start: hyp, end: hyp + (end - start) }
   })
   if (banks === undefined) {
     return [{ kind: 'hyp-linear', range: block, text: 'linear memory at EL2 (where in it DRAM is, is not known)' }]
   }
   return [
-    ...banks.map(
-      (range, i): LocatedRegion => ({
+    ...banks.flatMap((bank, i): LocatedRegion[] =>
+      clip([bank], 0n, limit).map((range) => ({
         kind: 'hyp-linear',
         range,
         text: `linear memory at EL2, ${bankText(layout, i)}`,
-      }),
+      })),
     ),
     ...subtract(
       [block],
@@ -184,27 +187,18 @@ function idmapRegion({ idmap, pageSize = 4096 }: HypLayout): LocatedRegion[] {
   return [{ kind: 'idmap', range, text: 'idmap page, mapped at its physical address' }]
 }
 
-/** Where EL2's own mappings can be: KERNEL-FACTS section 4. */
-function privateRegions({ mode, idmap, vaBits, hypVaBits }: HypLayout): LocatedRegion[] {
-  if (idmap === undefined) return []
-  if (mode === 'protected') {
-    if (hypVaBits === undefined) return []
-    const size = 1n << BigInt(hypVaBits - 2)
-    const start = ~idmap & size
-    const vmemmap = start | (size >> 1n)
-    return [
-      { kind: 'private', range: { start, end: vmemmap }, text: 'private mappings of pKVM, growing up' },
-      {
-        kind: 'hyp-vmemmap',
-        range: { start: vmemmap, end: start + size },
-        text: 'page metadata of pKVM (hyp_vmemmap)',
-      },
-    ]
+function privateRegions(layout: HypLayout): LocatedRegion[] {
+  const { mode } = layout
+  const place = privatePlace(layout, mode === 'protected' ? 'up' : 'down')
+  if (place === undefined || place.range.start === place.range.end) return []
+  if (mode !== 'protected') {
+    const from = layout.proposal === 'overlap-top-window' ? 'the end of the hyp VA space' : 'the idmap page'
+    return [{ kind: 'private', range: place.range, text: `private mappings, growing down from ${from}` }]
   }
-  if (vaBits === undefined) return []
-  const start = idmap & ~lowMask(vaBits - 1)
-  if (start === idmap) return []
-  return [{ kind: 'private', range: { start, end: idmap }, text: 'private mappings, growing down from the idmap page' }]
+  return [
+    { kind: 'private', range: place.range, text: 'private mappings of pKVM, growing up' },
+    { kind: 'hyp-vmemmap', range: place.vmemmap!, text: 'page metadata of pKVM (hyp_vmemmap)' },
+  ]
 }
 
 /** [PAGE_END, KIMAGE_VADDR): the image's link address is the end, known from the image or from the generation. */
@@ -220,14 +214,6 @@ function modulesRange(layout: HypLayout): Range | undefined {
     return start < end ? { start, end } : undefined
   }
   return kimageGap === undefined ? undefined : { start, end: start + kimageGap }
-}
-
-function widthsOf({ generation, pageSize, vaBits, vaBitsActual }: HypLayout): Widths | undefined {
-  // Only a 52-bit build leaves vabits_actual open.
-  const actual = vaBitsActual ?? (vaBits === 52 ? undefined : vaBits)
-  if (generation === undefined || pageSize === undefined || vaBits === undefined || actual === undefined)
-    return undefined
-  return { generation, pageSize, vaBits, vaBitsActual: actual }
 }
 
 function bankText({ dram }: HypLayout, index: number): string {

@@ -1,7 +1,7 @@
 import * as v from 'valibot'
 import { describe, U64_MAX } from '../u64.js'
 import { GENERATIONS } from './generations.js'
-import { MODES } from './types.js'
+import { MODES, PROPOSALS } from './types.js'
 
 /** How 64-bit values stand in a value: bigints in objects, quoted hex in JSON. */
 export type WordForm = 'bigint' | 'hex'
@@ -18,6 +18,7 @@ export function layoutSchema(form: WordForm) {
   return v.strictObject({
     ...formatEntry(form, LAYOUT_FORMAT),
     generation: v.optional(oneOf(GENERATIONS)),
+    proposal: v.optional(oneOf(PROPOSALS)),
     mode: v.optional(oneOf(MODES)),
     pageSize: v.optional(pageSize()),
     vaBits: v.optional(integer(36, 52)),
@@ -25,6 +26,7 @@ export function layoutSchema(form: WordForm) {
     hypVaBits: v.optional(integer(36, 52)),
     tagLsb: v.optional(integer(1, 63)),
     tagVal: v.optional(word),
+    tag: v.optional(word),
     vaMask: v.optional(word),
     pageOffset: v.optional(word),
     physOffset: v.optional(word),

@@ -17,9 +17,24 @@ export type Generation = '3.11' | '4.8' | '4.17' | '5.4' | '5.6' | '5.9' | '5.11
 
 export type PageSize = 4096 | 16384 | 65536
 
+/**
+ * A layout that was proposed in March 2021 and never merged (KERNEL-FACTS section 5). The other layouts of that thread are
+ * what kernels do: they need no name beside their generation.
+ */
+export type Proposal = 'low-window-48' | 'low-window-48-as-coded' | 'low-window-47' | 'overlap-top-window'
+
+export const PROPOSALS: readonly Proposal[] = [
+  'low-window-48',
+  'low-window-48-as-coded',
+  'low-window-47',
+  'overlap-top-window',
+]
+
 /** What an EL2 address space is. Absent fields are not known; what they make possible is refused with their name. */
 export interface HypLayout {
   readonly generation?: Generation
+  /** The proposal that changes what the generation does; absent for every kernel there has been. */
+  readonly proposal?: Proposal
   /** Absent means nvhe. */
   readonly mode?: Mode
   /** Bytes: 4096, 16384 or 65536. */
@@ -32,8 +47,13 @@ export interface HypLayout {
   readonly hypVaBits?: number
   /** Bits kept from the kernel address; va_mask = 2^tagLsb - 1. Present in every mode but vhe. */
   readonly tagLsb?: number
-  /** The tag, shifted right by tagLsb, as the kernel holds it. Present in every mode but vhe. */
+  /** The tag, shifted right by tagLsb, as the kernel holds it. Present in every mode but vhe, unless `tag` is. */
   readonly tagVal?: bigint
+  /**
+   * The tag in place, for a layout that adds a constant which shares bits with va_mask (the low windows add 2^48 to an offset
+   * of 52 bits); instead of tagVal. What the sum carries beyond hypVaBits has no hyp VA, so that field is needed as well.
+   */
+  readonly tag?: bigint
   /** 2^tagLsb - 1. */
   readonly vaMask?: bigint
   /** PAGE_OFFSET: where the linear map of physical address physOffset begins. */

@@ -1,5 +1,5 @@
 import { HypvaError } from '../errors.js'
-import { isLinkBase } from '../layout/link-base.js'
+import { isLinkBase } from '../symbols/line.js'
 import { joinSymbols } from '../symbols/place.js'
 import { formatName, type Located, type SymbolTable } from '../symbols/table.js'
 import { formatU64, wrap64 } from '../u64.js'

@@ -1,5 +1,5 @@
 import { HypvaError } from '../errors.js'
-import type { SymbolLine } from './lines.js'
+import type { SymbolLine } from './line.js'
 
 // ELF-64 as the System V ABI and elf(5) name it; only what a symbol table needs.
 const EI_CLASS = 4

@@ -2,7 +2,7 @@ import { HypvaError } from '../errors.js'
 import { bytesSource, forEachLine } from '../source.js'
 import { elfSymbols, isElf } from './elf.js'
 import { aliasRank, isIgnored } from './kernel-order.js'
-import { parseSymbolLine, type SymbolLine } from './lines.js'
+import { parseSymbolLine, type SymbolLine } from './line.js'
 import { LANDMARKS, SymbolTable } from './table.js'
 
 /** The last symbol of a module has no next one: its section ends in no table, but at the end of a page. */

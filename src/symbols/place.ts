@@ -1,7 +1,7 @@
 import { HypvaError } from '../errors.js'
-import { isLinkBase } from '../layout/link-base.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, wrap64 } from '../u64.js'
+import { isLinkBase } from './line.js'
 import { SymbolTable } from './table.js'
 
 /** _stext lies behind _text by the header's section: 64 KiB since 5.11 or so, one page or less before. */

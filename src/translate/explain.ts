@@ -1,5 +1,5 @@
 import { HypvaError } from '../errors.js'
-import { macroOf } from '../layout/macro.js'
+import { applyMacro, hypVaEnd, macroOf } from '../layout/macro.js'
 import { classifyHypVa, classifyKernelVa, type Region } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, wrap64 } from '../u64.js'
@@ -54,6 +54,19 @@ export function explainAddress(layout: HypLayout, from: Space, to: Space, addres
 
 /** Why an address is in no segment of a direction: one line. */
 export function missReason(layout: HypLayout, from: Space, to: Space, address: bigint): string {
+  return (to === 'hyp' ? beyondReason(layout, from, address) : undefined) ?? placeReason(layout, from, to, address)
+}
+
+/** For memory that the layout's sum carries beyond the hyp VA bits. */
+function beyondReason(layout: HypLayout, from: Space, address: bigint): string | undefined {
+  const linear = from === 'hyp' ? undefined : tryTranslate(layout, from, 'linear', address)
+  if (linear === undefined) return undefined
+  const sum = applyMacro(macroOf(layout), linear)
+  if (sum < hypVaEnd(layout)) return undefined
+  return `${classifyKernelVa(layout, linear).text}; its hyp VA would be ${formatU64(sum)}, beyond the ${layout.hypVaBits} bits there are: EL2 cannot map it`
+}
+
+function placeReason(layout: HypLayout, from: Space, to: Space, address: bigint): string {
   const region = regionOf(layout, from, address)
   const here = region === undefined ? '' : region.text
   switch (from) {
@@ -148,9 +161,9 @@ function stepBetween(layout: HypLayout, from: ConcreteSpace, to: ConcreteSpace, 
       const { mask, tag } = macroOf(layout)
       return {
         to,
-        formula: '(linear & va_mask) + (tag_val << tag_lsb)',
+        formula: `(linear & va_mask) + ${tagText(layout)}`,
         numbers: `(${hex(x)} & ${hex(mask)}) + ${hex(tag)}`,
-        value: wrap64((x & mask) + tag),
+        value: applyMacro({ mask, tag }, x),
       }
     }
     case 'hyp linear': {
@@ -160,7 +173,7 @@ function stepBetween(layout: HypLayout, from: ConcreteSpace, to: ConcreteSpace, 
       const above = (wrap64(first - physOffset) | pageOffset) & ~mask
       return {
         to,
-        formula: '((hyp - (tag_val << tag_lsb)) & va_mask) | linear(dram_start) & ~va_mask',
+        formula: `((hyp - ${tagText(layout)}) & va_mask) | linear(dram_start) & ~va_mask`,
         numbers: `((${hex(x)} - ${hex(tag)}) & ${hex(mask)}) | ${hex(above)}`,
         value: (wrap64(x - tag) & mask) | above,
       }
@@ -180,6 +193,10 @@ function sum(to: Space, formula: string, x: bigint, y: bigint): ExplainStep {
 
 function difference(to: Space, formula: string, x: bigint, y: bigint): ExplainStep {
   return { to, formula, numbers: `${formatU64(x)} - ${formatU64(y)}`, value: wrap64(x - y) }
+}
+
+function tagText({ tag }: HypLayout): string {
+  return tag === undefined ? '(tag_val << tag_lsb)' : 'tag'
 }
 
 function banksText({ dram = [] }: HypLayout): string {

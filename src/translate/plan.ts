@@ -10,7 +10,11 @@ export type Plan =
   | { readonly kind: 'macro'; readonly mask: bigint; readonly tag: bigint }
 
 export function checkedPlan(layout: HypLayout, from: Space, to: Space): Plan {
-  return { kind: 'checked', segments: compileSegments(layout, from, to) }
+  const segments = compileSegments(layout, from, to)
+  if (segments.length === 0) {
+    throw new HypvaError('HYPVA_LAYOUT', `layout: none of its memory has both a ${from} and a ${to} address`)
+  }
+  return { kind: 'checked', segments }
 }
 
 export function macroPlan(layout: HypLayout): Plan {

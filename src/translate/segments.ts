@@ -1,6 +1,6 @@
 import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
-import { macroOf } from '../layout/macro.js'
+import { applyMacro, hypVaEnd, type Macro, macroOf } from '../layout/macro.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, type Range, U64_MAX, wrap64 } from '../u64.js'
 
@@ -35,7 +35,8 @@ type Field = keyof HypLayout
 
 /**
  * Compiles one direction of a layout to the list that every kernel, `explain` and the pictures read: ascending, disjoint.
- * Within a range every translation of KERNEL-FACTS section 3 is the addition of a constant.
+ * Within a range every translation of KERNEL-FACTS section 3 is the addition of a constant. Empty when nothing is missing
+ * and yet no memory has both addresses.
  * @throws MissingFieldError when the layout lacks what the direction needs; HypvaError `HYPVA_LAYOUT` when the direction is
  * ambiguous (two kernel addresses share a hyp VA)
  */
@@ -61,7 +62,7 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
       }
     }
   }
-  if (segments.length === 0) {
+  if (segments.length === 0 && wanting.size > 0) {
     throw new MissingFieldError(`translating ${from} to ${to} addresses`, [...wanting])
   }
   return tidy(segments, from)
@@ -104,7 +105,9 @@ function sameView(source: ConcreteSpace, piece: Piece): ConcreteSpace[] {
 }
 
 function directed(offsets: Offsets, piece: Piece, from: ConcreteSpace, to: ConcreteSpace): DirectedSegment[] {
-  return offsets.uniform(piece).flatMap((block) => {
+  const blocks = offsets.uniform(piece)
+  const reached = from === 'hyp' || to === 'hyp' ? blocks.flatMap((block) => offsets.reached(block)) : blocks
+  return reached.flatMap((block) => {
     const start = wrap64(block.start + offsets.offset(from, block.start))
     const size = block.end - block.start
     const delta = wrap64(offsets.offset(to, block.start) - offsets.offset(from, block.start))
@@ -137,16 +140,13 @@ function without(piece: Piece, hole: Range): Piece[] {
 /** What is added to a physical address to get its address in each space. */
 class Offsets {
   private readonly layout: HypLayout
-  private readonly mask: bigint
-  private readonly tag: bigint
+  private readonly macro: Macro
   /** pageOffset - physOffset when both are known: physical to linear. */
   private readonly linear: bigint | undefined
 
   constructor(layout: HypLayout) {
     this.layout = layout
-    const { mask, tag } = macroOf(layout)
-    this.mask = mask
-    this.tag = tag
+    this.macro = macroOf(layout)
     const { pageOffset, physOffset } = layout
     this.linear = pageOffset !== undefined && physOffset !== undefined ? wrap64(pageOffset - physOffset) : undefined
   }
@@ -178,7 +178,7 @@ class Offsets {
         return this.linear!
       case 'hyp': {
         if (this.linear === undefined) return wrap64(-layout.hypPhysvirtOffset!)
-        return wrap64((wrap64(phys + this.linear) & this.mask) + this.tag - phys)
+        return wrap64(applyMacro(this.macro, wrap64(phys + this.linear)) - phys)
       }
       case 'image':
         return layout.kimageVoffset!
@@ -189,16 +189,24 @@ class Offsets {
     }
   }
 
+  /** The part of a uniform block that has hyp VAs: an added tag can carry its end beyond the last of them. */
+  reached(block: Range): Range[] {
+    const limit = hypVaEnd(this.layout) - wrap64(block.start + this.offset('hyp', block.start))
+    if (limit >= block.end - block.start) return [block]
+    return limit <= 0n ? [] : [{ start: block.start, end: block.start + limit }]
+  }
+
   /**
    * Cuts a piece where its linear address leaves a block of va_mask + 1 bytes. In a sound layout all of DRAM lies in one
    * block; beyond it kern_hyp_va starts again from the tag.
    */
   uniform(piece: Piece): Range[] {
-    if (this.linear === undefined || this.mask === U64_MAX) return [piece]
-    const block = this.mask + 1n
+    const { mask } = this.macro
+    if (this.linear === undefined || mask === U64_MAX) return [piece]
+    const block = mask + 1n
     const parts: Range[] = []
     for (let start = piece.start; start < piece.end; ) {
-      const next = start + (block - (wrap64(start + this.linear) & this.mask))
+      const next = start + (block - (wrap64(start + this.linear) & mask))
       const end = next < piece.end ? next : piece.end
       parts.push({ start, end })
       start = end

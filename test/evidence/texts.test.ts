@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { recoverLayout } from '../../src/evidence/recover.ts'
 import { bytesSource } from '../../src/source.ts'
-import { parseSymbolLine } from '../../src/symbols/lines.ts'
+import { parseSymbolLine } from '../../src/symbols/line.ts'
 
 const recover = (...texts: string[]) => recoverLayout(texts.map((text, i) => bytesSource(`file${i}`, text)))
 const notes = (...texts: string[]) =>

@@ -155,6 +155,50 @@ describe('layout fields', () => {
   })
 })
 
+describe('proposals and tags in place', () => {
+  const window = { proposal: 'low-window-48', hypVaBits: 52, tagLsb: 52, tag: '0x1000000000000' }
+  const coded = { proposal: 'low-window-48-as-coded', hypVaBits: 52, tagLsb: 40, tagVal: '0x100' }
+  const overlap = { proposal: 'overlap-top-window', hypVaBits: 52, tagLsb: 52, tagVal: '0x0' }
+  const json = (value: object) => ({ format: 'hypva-layout/1', ...value })
+
+  test.each([window, { ...window, proposal: 'low-window-47', tag: '0x800000000000' }, coded, overlap])(
+    '%j there and back',
+    (value) => {
+      const layout = validateLayout(json(value))
+      expect(layout.proposal).toBe(value.proposal)
+      expect(parseLayout(formatLayout(layout))).toEqual(layout)
+      expect(() => checkLayout(layout)).not.toThrow()
+    },
+  )
+
+  test('a tag in place needs no proposal', () => {
+    expect(validateLayout(json({ tagLsb: 40, tag: '0x123', hypVaBits: 48 })).tag).toBe(0x123n)
+  })
+
+  test.each([
+    [{ ...window, tagVal: '0x0' }, 'layout.tag: expected either tagVal or tag, got both'],
+    [{ ...window, tag: undefined }, 'layout.tagVal: missing'],
+    [{ tagLsb: 52, tag: '0x1' }, 'layout.hypVaBits: missing (with tag'],
+    [{ tagLsb: 40, tag: '0x1000000000000', hypVaBits: 48 }, 'layout.tag: 0x1000000000000 reaches beyond hypVaBits 48'],
+    [{ ...window, hypVaBits: undefined, tag: undefined, tagVal: '0x0' }, 'layout.hypVaBits: missing (proposal'],
+    [{ ...window, tag: '0x800000000000' }, 'layout.tag: expected 0x1000000000000 (proposal low-window-48)'],
+    [
+      { ...window, tag: undefined, tagVal: '0x0' },
+      'layout.tag: expected 0x1000000000000 (proposal low-window-48), got none',
+    ],
+    [{ ...window, tagLsb: 51 }, 'layout.tagLsb: expected hypVaBits, 52'],
+    [{ ...window, proposal: 'low-window-49' }, 'layout.proposal: expected one of "low-window-48"'],
+    [{ ...coded, tagVal: '0x80' }, 'layout.tagVal: expected bit 8 set (proposal low-window-48-as-coded), got 0x80'],
+    [{ ...coded, tagVal: undefined, tag: '0x1' }, 'layout.tagVal: missing (proposal low-window-48-as-coded'],
+    [{ ...overlap, tagLsb: 51, tagVal: '0x0' }, 'layout.tagLsb: expected hypVaBits, 52'],
+    [{ ...overlap, tagVal: undefined, tag: '0x1' }, 'layout.tagVal: expected 0x0'],
+    [{ mode: 'vhe', proposal: 'overlap-top-window' }, 'layout.proposal: mode vhe has none'],
+    [{ mode: 'vhe', tag: '0x1' }, 'layout.tag: mode vhe has none'],
+  ])('%j', (value, message) => {
+    expect(() => validateLayout(json(value))).toThrow(code('HYPVA_LAYOUT', message))
+  })
+})
+
 describe('layouts built by a library user', () => {
   const layout = { tagLsb: 35, tagVal: 0x1e83n }
 
@@ -168,8 +212,8 @@ describe('layouts built by a library user', () => {
 
   test('undefined is absent, and unknown fields are refused', () => {
     expect(() => checkLayout({ ...layout, idmap: undefined } as never)).not.toThrow()
-    expect(() => checkLayout({ ...layout, tag: 1n } as never)).toThrow(
-      code('HYPVA_LAYOUT', 'layout.tag: unknown field'),
+    expect(() => checkLayout({ ...layout, tags: 1n } as never)).toThrow(
+      code('HYPVA_LAYOUT', 'layout.tags: unknown field'),
     )
   })
 })
@@ -205,7 +249,18 @@ describe('machine text', () => {
     [{ idmap: undefined }, 'machine.idmap'],
     [{ dram: undefined }, 'machine.dram'],
     [{ dram: [] }, 'machine.dram: expected at least one bank'],
-    [{ dram: [bank('0x40000000', '0x40000000')] }, 'machine.dram[0].end'],
+    [{ dram: [bank('0x40000000', '0x40000000')] }, 'machine.dram[0].end: 0x40000000 is not above the start'],
+    [{ dram: [bank('0x0', '0x2000'), bank('0x1000', '0x3000')] }, 'machine.dram[1].start: 0x1000: banks must ascend'],
+    [{ dram: [bank('0x40000000', '0x10000000000001')] }, 'machine.dram[0].end: 0x10000000000001 is beyond the 52 bits'],
+    [
+      { vaBits: 48, vaBitsActual: 48, dram: [bank('0x0', '0x1000'), bank('0x1000000000000', '0x1000000001000')] },
+      'machine.dram[1].end: 0x1000000001000 is beyond the 48 bits of physical address',
+    ],
+    [{ idmap: '0x10000000000000' }, 'machine.idmap: 0x10000000000000 is beyond the 52 bits'],
+    [
+      { vaBits: 48, vaBitsActual: 48, idmap: '0x1000000000000' },
+      'machine.idmap: 0x1000000000000 is beyond the 48 bits',
+    ],
     [{ randomizeBase: 'yes' }, 'machine.randomizeBase: expected true or false, got "yes"'],
     [{ tagLsb: 3 }, 'machine.tagLsb: unknown field'],
     [

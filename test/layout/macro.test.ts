@@ -10,6 +10,15 @@ test('mask and tag', () => {
   expect(macroOf({ mode: 'vhe' })).toEqual({ mask: 2n ** 64n - 1n, tag: 0n })
 })
 
+test('a tag in place is added, with its carry', () => {
+  const layout = { tagLsb: 52, tag: 2n ** 48n, hypVaBits: 52 }
+  expect(macroOf(layout)).toEqual({ mask: 2n ** 52n - 1n, tag: 2n ** 48n })
+  expect(kernHypVa(layout, 0xfff0000000001234n)).toBe(0x1000000001234n)
+  // An OR would leave this one where it was.
+  expect(kernHypVa(layout, 0xfff1000000001234n)).toBe(0x2000000001234n)
+  expect(kernHypVa({ tagLsb: 63, tag: 2n ** 63n, hypVaBits: 52 }, 2n ** 64n - 1n)).toBe(2n ** 64n - 1n)
+})
+
 test('no usable mask and tag', () => {
   expect(() => macroOf({ tagVal: 1n })).toThrow(code('HYPVA_LAYOUT'))
   expect(() => macroOf({ tagLsb: 35 })).toThrow(code('HYPVA_LAYOUT'))

@@ -65,6 +65,20 @@ test('dram-aliases', () => {
   expect(kinds({ ...layout, tagLsb: 31 })).toEqual([])
 })
 
+test('dram-beyond-hyp-va, and what is no loss of the region bit', () => {
+  const layout: HypLayout = {
+    tagLsb: 52,
+    tag: 2n ** 48n,
+    hypVaBits: 52,
+    pageOffset: 0xfff0000000000000n,
+    physOffset: 0n,
+    dram: [{ start: 0n, end: 2n ** 52n - 2n ** 48n }],
+  }
+  expect(kinds(layout)).toEqual([])
+  expect(kinds({ ...layout, dram: [{ start: 0n, end: 2n ** 52n - 2n ** 48n + 1n }] })).toEqual(['dram-beyond-hyp-va'])
+  expect(kinds({ proposal: 'overlap-top-window', tagLsb: 52, tagVal: 0n, hypVaBits: 52 })).toEqual([])
+})
+
 test('mode vhe has none', () => {
   expect(layoutProblems({ mode: 'vhe' })).toEqual([])
 })

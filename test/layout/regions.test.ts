@@ -146,6 +146,40 @@ describe('layouts where things meet', () => {
   })
 })
 
+describe('layouts that were proposed', () => {
+  const TIB = 2n ** 40n
+  const wide = { generation: '5.12', pageSize: 65536, vaBits: 52, vaBitsActual: 52, hypVaBits: 52, tagLsb: 52 } as const
+  const places = {
+    pageOffset: 0xfff0000000000000n,
+    physOffset: 0n,
+    dram: [range(0n, TIB), range(3839n * TIB, 3841n * TIB)],
+    idmap: 0x1000000n,
+  }
+
+  test('a low window: linear memory ends where hyp VAs do', () => {
+    const layout = { ...wide, ...places, proposal: 'low-window-48', tag: 2n ** 48n } as const
+    expect(hypRegions(layout).map((region) => [region.kind, region.range])).toEqual([
+      ['private', range(0n, 0x1000000n)],
+      ['idmap', range(0x1000000n, 0x1010000n)],
+      ['hyp-linear', range(2n ** 48n, 2n ** 48n + TIB)],
+      ['hyp-linear-hole', range(2n ** 48n + TIB, 2n ** 52n - TIB)],
+      ['hyp-linear', range(2n ** 52n - TIB, 2n ** 52n)],
+    ])
+  })
+
+  test('the window at the top: the private range is in it, and not below the idmap page', () => {
+    const layout = { ...wide, ...places, proposal: 'overlap-top-window', tagVal: 0n } as const
+    const privates = hypRegions(layout).filter(({ kind }) => kind === 'private')
+    expect(privates.map((region) => region.range)).toEqual([range(2n ** 52n - 2n ** 47n, 2n ** 52n)])
+    expect(privates[0]!.text).toContain('the end of the hyp VA space')
+    const pkvm = hypRegions({ ...layout, mode: 'protected' }).slice(-2)
+    expect(pkvm.map((region) => [region.kind, region.range])).toEqual([
+      ['private', range(2n ** 52n - 2n ** 47n, 2n ** 52n - 2n ** 46n)],
+      ['hyp-vmemmap', range(2n ** 52n - 2n ** 46n, 2n ** 52n)],
+    ])
+  })
+})
+
 test('regions come in address order, and the kernel ones do not overlap', () => {
   for (const one of boots) {
     const facts = { ...factsOf(one), physOffset: BigInt(one.memstart_addr) }

@@ -1,6 +1,6 @@
 import { linearOfPhys } from '../layout/linear.js'
 import type { HypLayout } from '../layout/types.js'
-import { vaBitsMinOfLinkBase, vaBitsMinOfLinkBase } from '../symbols/line.js'
+import { vaBitsMinOfLinkBase } from '../symbols/line.js'
 import { wrap64 } from '../u64.js'
 import type { PrintedPanic } from './parse.js'
 

@@ -1,9 +1,10 @@
 // Builds the package: the AssemblyScript kernels, the module that embeds them, the TypeScript around them.
 import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { rolldown } from 'rolldown'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const require = createRequire(import.meta.url)
@@ -34,5 +35,24 @@ writeFileSync(
 
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 run(bin('typescript', 'tsc'), '-p', '.')
+// The command line as a few CommonJS files, split by command: Node starts those in far less time than many ES modules.
+const bundle = await rolldown({
+  input: { program: join(root, 'dist/cli/program.js'), job: join(root, 'dist/cli/job.js') },
+  platform: 'node',
+  external: (id) => !id.startsWith('.') && !isAbsolute(id),
+})
+await bundle.write({
+  dir: join(root, '.build/cli'),
+  format: 'cjs',
+  entryFileNames: '[name].cjs',
+  chunkFileNames: '[name].cjs',
+  cleanDir: true,
+})
+await bundle.close()
+for (const file of readdirSync(join(root, 'dist/cli'))) {
+  if (!file.startsWith('main.')) rmSync(join(root, 'dist/cli', file))
+}
+cpSync(join(root, '.build/cli'), join(root, 'dist/cli'), { recursive: true })
+
 copyFileSync(join(root, '.build/kernel.wasm'), join(root, 'dist/kernel.wasm'))
 chmodSync(join(root, 'dist/cli/main.cjs'), 0o755)

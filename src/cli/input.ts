@@ -6,8 +6,8 @@ import { Failure, systemFailure } from './failure.js'
 export interface Input {
   /** How messages call it. */
   readonly name: string
-  /** Size in bytes when it is a regular file, not compressed. */
-  readonly size: number | undefined
+  /** A regular file, not compressed: it can be read at any place. */
+  readonly file: { readonly fd: number; readonly size: number } | undefined
   /**
    * Reads at least one byte into `space` unless the input has ended (0). Not at once in the case of a pipe; at once, and
    * without a promise, in the case of a file.
@@ -32,8 +32,11 @@ export function checkInputs(files: readonly string[]): void {
   }
 }
 
-/** Opens a file, or standard input for `-`. Gzip is told by its header and undone. */
-export async function openInput(file: string): Promise<Input> {
+/**
+ * Opens a file, or standard input for `-`. Gzip is told by its header and undone.
+ * @param blocking wait for a pipe inside of the system call, which is quicker; signals and timers have to wait as well
+ */
+export async function openInput(file: string, blocking = false): Promise<Input> {
   const name = file === '-' ? 'standard input' : file
   let fd: number
   try {
@@ -43,7 +46,7 @@ export async function openInput(file: string): Promise<Input> {
   }
   const stat = fstatSync(fd)
   if (stat.isDirectory()) throw new Failure(`cannot read ${name}: is a directory`)
-  const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd)
+  const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking)
   const head = await peek(source)
   const whole = head.length === 0 ? source : new Prefixed(head, source)
   return head.length >= GZIP_HEADER && isGzip(head.subarray(0, GZIP_HEADER)) ? new GzipInput(name, whole) : whole
@@ -52,12 +55,13 @@ export async function openInput(file: string): Promise<Input> {
 /** A regular file: read synchronously, which is what a page cache deserves. */
 class FileInput implements Input {
   readonly name: string
-  readonly size: number
+  readonly file: { readonly fd: number; readonly size: number } | undefined
   private readonly fd: number
   constructor(name: string, fd: number, size: number) {
     this.name = name
     this.fd = fd
-    this.size = size
+    // Standard input may have been read from before; a file of /proc says 0 and has more.
+    this.file = fd === STDIN || size === 0 ? undefined : { fd, size }
   }
   fill(space: Uint8Array): number {
     try {
@@ -71,16 +75,29 @@ class FileInput implements Input {
   }
 }
 
-/** A pipe, a terminal, a device: read without holding up signals and timers. */
+/** A pipe, a terminal, a device: read without holding up signals and timers, unless it is to be `blocking`. */
 class PipeInput implements Input {
   readonly name: string
-  readonly size = undefined
+  readonly file = undefined
   private readonly fd: number
-  constructor(name: string, fd: number) {
+  private blocking: boolean
+  constructor(name: string, fd: number, blocking: boolean) {
     this.name = name
     this.fd = fd
+    this.blocking = blocking
   }
-  fill(space: Uint8Array): Promise<number> {
+  fill(space: Uint8Array): number | Promise<number> {
+    if (this.blocking) {
+      try {
+        return readSync(this.fd, space, 0, space.length, null)
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException
+        if (code === 'EOF') return 0
+        if (code !== 'EAGAIN') throw systemFailure('cannot read', this.name, error)
+        // Somebody else made the pipe non-blocking: nothing waits inside of a call then.
+        this.blocking = false
+      }
+    }
     return new Promise((resolve, reject) => {
       const attempt = () =>
         read(this.fd, space, 0, space.length, null, (error, count) => {
@@ -136,12 +153,12 @@ export function isGzip(head: Uint8Array): boolean {
 /** An input whose first bytes were read already. */
 class Prefixed implements Input {
   readonly name: string
-  readonly size: number | undefined
+  readonly file: Input['file']
   private head: Uint8Array
   private readonly rest: Input
   constructor(head: Uint8Array, rest: Input) {
     this.name = rest.name
-    this.size = rest.size
+    this.file = rest.file
     this.head = head
     this.rest = rest
   }
@@ -164,7 +181,7 @@ class Prefixed implements Input {
  */
 class GzipInput implements Input {
   readonly name: string
-  readonly size = undefined
+  readonly file = undefined
   private readonly source: Input
   private readonly decoder = createGunzip()
   private readonly buffer = new Uint8Array(16384)

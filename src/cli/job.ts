@@ -33,6 +33,8 @@ export interface JobResult {
   readonly translated: number
   readonly missed: number
   readonly firstMiss: number
+  /** What is wrong with the end of the input, when it ends inside of an address. */
+  readonly truncated?: string | undefined
 }
 
 export const NEXT_BLOCK = 0
@@ -61,6 +63,7 @@ function run(data: JobData): JobResult {
   const { size, block, control, position } = data
   const blocks = Math.ceil(size / block)
   const rewriter = newRewriter(data)
+  let truncated: string | undefined
   for (;;) {
     const index = Atomics.add(control, NEXT_BLOCK, 1)
     if (index >= blocks || Atomics.load(control, FAILED) !== 0) break
@@ -81,9 +84,13 @@ function run(data: JobData): JobResult {
     Atomics.store(control, TURN, index + 1)
     Atomics.notify(control, TURN)
     writeAll(data, bytes, at)
-    rewriter.end()
+    try {
+      rewriter.end()
+    } catch (error) {
+      truncated = (error as Error).message
+    }
   }
-  return rewriter.counts
+  return { ...rewriter.counts, truncated }
 }
 
 function newRewriter({ plan, format, countAll, block }: JobData): TextRewriter | BinaryRewriter {

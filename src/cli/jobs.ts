@@ -1,22 +1,9 @@
-import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import type { Plan } from '../translate/plan.js'
 import { kernelModule } from '../translate/wasm.js'
 import { Failure, systemFailure } from './failure.js'
 import type { JobData, JobFailure, JobResult } from './job.js'
-
-/** Bytes a block: large enough that handing it out costs nothing, small enough that jobs stay within their memory. */
-const BLOCK = 1 << 20
-
-/** Below this many bytes a second thread takes longer to start than it saves. */
-const WORTH_IT = 24 << 20
-
-/** How many jobs a file of `size` bytes is best translated by, at most `wanted` if that is given. */
-export function jobsFor(size: number, wanted: number | undefined): number {
-  const most = Math.max(1, Math.ceil(size / BLOCK))
-  if (wanted !== undefined) return Math.min(wanted, most)
-  return size < WORTH_IT ? 1 : Math.min(availableParallelism(), most)
-}
+import { BLOCK } from './job-count.js'
 
 /** A regular file to translate into another one by several threads, each reading and writing where its blocks are. */
 export interface JobsRequest {
@@ -50,12 +37,18 @@ export async function runJobs(request: JobsRequest): Promise<JobResult> {
   }
   const timer = setInterval(() => request.onProgress(Math.min(input.size, Atomics.load(control, 1) * BLOCK)), 200)
   try {
-    const results = await Promise.all(Array.from({ length: jobs }, () => runJob(data, input.name, output.name)))
+    // All of them are awaited, so that none writes any more when the first failure is passed on.
+    const ends = await Promise.allSettled(Array.from({ length: jobs }, () => runJob(data, input.name, output.name)))
+    const results = ends.map((end) => {
+      if (end.status === 'rejected') throw end.reason
+      return end.value
+    })
     return results.reduce((sum, one) => ({
       bytesIn: sum.bytesIn + one.bytesIn,
       bytesOut: sum.bytesOut + one.bytesOut,
       translated: sum.translated + one.translated,
       missed: sum.missed + one.missed,
+      truncated: sum.truncated ?? one.truncated,
       firstMiss:
         sum.firstMiss < 0 ? one.firstMiss : one.firstMiss < 0 ? sum.firstMiss : Math.min(sum.firstMiss, one.firstMiss),
     }))
@@ -66,7 +59,8 @@ export async function runJobs(request: JobsRequest): Promise<JobResult> {
 
 function runJob(data: JobData, inputName: string, outputName: string): Promise<JobResult> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./job.js', import.meta.url), { workerData: data })
+    // The command line is shipped bundled as CommonJS: scripts/build.mjs.
+    const worker = new Worker(new URL('./job.cjs', import.meta.url), { workerData: data })
     worker.once('error', reject)
     worker.once('message', ({ result, failure }: { result?: JobResult; failure?: JobFailure }) => {
       if (result !== undefined) resolve(result)

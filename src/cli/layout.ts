@@ -10,7 +10,6 @@ import { machineOptions, readMachine } from './machine.js'
 import { layoutOption, readLayout } from './options.js'
 import { openOutput, print, say } from './output.js'
 import type { Status } from './program.js'
-import { addRecover } from './recover.js'
 import { formatRange, formatSize } from './text.js'
 
 const COMPUTE_EXAMPLES = `Examples:
@@ -29,13 +28,18 @@ const SHOW_EXAMPLES = `Examples:
   hypva layout show -l layout.json
 `
 
-export function addLayout(program: Command, status: Status): void {
+/** @param addRecover the command that brings all of the evidence with it, where it is wanted */
+export function addLayout(
+  program: Command,
+  status: Status,
+  addRecover: ((layout: Command, status: Status) => void) | undefined,
+): void {
   const layout = program
     .command('layout')
     .summary('make a layout, or look at one')
     .description('Make a layout, or look at one.')
   addCompute(layout, status)
-  addRecover(layout, status)
+  addRecover?.(layout, status)
   addShow(layout, status)
 }
 

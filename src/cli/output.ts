@@ -18,6 +18,8 @@ const STDERR = 2
 /** Where a command's data goes: a file that is replaced as a whole at the end, or standard output. */
 export interface Output {
   readonly name: string
+  /** A regular file of our own, which may be written at any place; `length` is what it has so far. */
+  readonly file: { readonly fd: number; length: number } | undefined
   write(bytes: Uint8Array): void
   /** The data is complete: a file takes its place. */
   finish(): void
@@ -70,6 +72,7 @@ function open(file: string, flags: string, name = file): number {
 
 class Descriptor implements Output {
   readonly name: string
+  readonly file: Output['file'] = undefined
   protected readonly fd: number
   constructor(name: string, fd: number) {
     this.name = name
@@ -78,13 +81,14 @@ class Descriptor implements Output {
   write(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length; ) {
       try {
-        at += writeSync(this.fd, bytes, at)
+        at += writeSync(this.fd, bytes, at, bytes.length - at, this.file && this.file.length + at)
       } catch (error) {
         // The other end of a pipe that somebody made non-blocking is slow: wait for it.
         if ((error as NodeJS.ErrnoException).code === 'EAGAIN') sleep(2)
         else throw systemFailure('cannot write', this.name, error)
       }
     }
+    if (this.file !== undefined) this.file.length += bytes.length
   }
   finish(): void {
     if (this.fd !== STDOUT) this.close()
@@ -101,6 +105,7 @@ class Descriptor implements Output {
 
 /** A new file beside the old one, renamed over it when complete. */
 class Replacement extends Descriptor {
+  override readonly file: { readonly fd: number; length: number }
   private readonly target: string
   private readonly temporary: string
   private readonly signals: (readonly [NodeJS.Signals, () => void])[]
@@ -111,6 +116,7 @@ class Replacement extends Descriptor {
     const temporary = join(dirname(target), `.hypva-${process.pid}-${Date.now().toString(36)}.tmp`)
     const fd = open(temporary, 'wx', file)
     super(file, fd)
+    this.file = { fd, length: 0 }
     this.target = target
     this.temporary = temporary
     if (old !== undefined) fchmodSync(fd, old.mode)

@@ -1,11 +1,6 @@
 import { Command, CommanderError } from 'commander'
-import { addCheck } from './check.js'
-import { addDecode } from './decode.js'
-import { addExplain } from './explain.js'
 import { ClosedPipe, Failure } from './failure.js'
-import { addLayout } from './layout.js'
 import { print, say } from './output.js'
-import { addTranslate } from './translate.js'
 
 const EXAMPLES = `Examples:
   # A layout from what a kernel prints of itself, then addresses through it:
@@ -14,6 +9,23 @@ const EXAMPLES = `Examples:
   echo 'x0: ffff000000ee7000 lr: 0x89b380ee7abc' | hypva translate -l layout.json
   hypva explain 0xffff000000ee7000 0x89b380ee7abc -l layout.json
 `
+
+/** Adds a command, and says afterwards how it went. */
+type Add = (program: Command, status: Status) => void
+
+/** The commands. Each is loaded when it is asked for; all of them, for the help and for a name that is none of them. */
+const COMMANDS: Readonly<Record<string, (subcommand?: string) => Promise<Add>>> = {
+  translate: async () => (await import('./translate.js')).addTranslate,
+  layout: async (subcommand) => {
+    const { addLayout } = await import('./layout.js')
+    const others = subcommand === 'compute' || subcommand === 'show'
+    const recover = others ? undefined : (await import('./recover.js')).addRecover
+    return (program, status) => addLayout(program, status, recover)
+  },
+  explain: async () => (await import('./explain.js')).addExplain,
+  decode: async () => (await import('./decode.js')).addDecode,
+  check: async () => (await import('./check.js')).addCheck,
+}
 
 /** Runs the command line. Returns the exit code: 0 done, 1 a check failed, 2 usage or unreadable input. */
 export async function run(argv: readonly string[]): Promise<number> {
@@ -28,11 +40,12 @@ export async function run(argv: readonly string[]): Promise<number> {
       writeErr: (text) => say(text.trimEnd()),
     })
   const status = { exitCode: 0 }
-  addTranslate(program, status)
-  addLayout(program, status)
-  addExplain(program, status)
-  addDecode(program, status)
-  addCheck(program, status)
+  const [, , name = '', subcommand] = argv
+  const wanted = Object.hasOwn(COMMANDS, name) ? [name] : Object.keys(COMMANDS)
+  for (const command of wanted) {
+    const add = await COMMANDS[command]!(command === name ? subcommand : undefined)
+    add(program, status)
+  }
   for (const command of descendants(program)) command.copyInheritedSettings(program)
   try {
     await program.parseAsync(argv)

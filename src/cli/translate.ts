@@ -1,16 +1,18 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { HypvaError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
 import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
 import { Census } from '../translate/census.js'
 import { createNamer, type Namer } from '../translate/namer.js'
 import { NameRewriter } from '../translate/names.js'
-import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
+import { checkedPlan, type Plan, uncheckedPlan } from '../translate/plan.js'
 import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
 import { SPACES, type Space } from '../translate/segments.js'
 import { TextRewriter } from '../translate/text.js'
 import { Failure } from './failure.js'
 import { checkInputs, type Input, openInput } from './input.js'
+import { jobsFor } from './job-count.js'
 import { layoutOption, readLayout, spaceOption } from './options.js'
 import { type Output, openOutput, say } from './output.js'
 import type { Status } from './program.js'
@@ -51,6 +53,7 @@ interface TranslateOptions {
   output?: string
   strict?: boolean
   stats?: boolean
+  jobs?: number
 }
 
 export function addTranslate(program: Command, status: Status): void {
@@ -88,6 +91,9 @@ export function addTranslate(program: Command, status: Status): void {
     .option('-o, --output <file>', 'write to a file, replaced as a whole when complete')
     .option('--strict', 'exit 1 when an address did not translate')
     .option('--stats', 'counts on stderr at the end')
+    .addOption(
+      new Option('--jobs <n>', 'threads for a regular file with -o (default: as many as help)').argParser(parseCount),
+    )
     .addHelpText('before', EXAMPLES)
     .action(async (files: string[], options: TranslateOptions) => {
       const run = options.summary ? summarize : translate
@@ -102,7 +108,7 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     throw new Failure('standard input (-) is named twice')
   }
   const layout = readLayout(options.layout)
-  const make = makerOf(layout, options)
+  const work = workOf(layout, options)
   checkInputs(files)
 
   const output = openOutput(options.output)
@@ -112,7 +118,7 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     const progress = await openProgress(files)
     try {
       for (const file of files) {
-        const counts = await translateFile(file, make, output, progress)
+        const counts = await translateFile(file, work, output, progress)
         total.bytesIn += counts.bytesIn
         total.bytesOut += counts.bytesOut
         total.translated += counts.translated
@@ -164,7 +170,7 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   try {
     const progress = await openProgress(files)
     try {
-      for (const file of files) await translateFile(file, () => census, output, progress)
+      for (const file of files) await translateFile(file, { make: () => census }, output, progress)
     } finally {
       progress.stop()
     }
@@ -185,15 +191,19 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
 /** One input through a rewriter of its own: a token does not reach from one file into the next. */
 async function translateFile(
   file: string,
-  make: () => Rewriter,
+  { make, parts }: Work,
   output: Output,
   progress: Progress,
 ): Promise<RewriteCounts> {
-  const input = await openInput(file)
-  const rewriter = make()
+  // An output of our own has to be tidied up when a signal comes, and that takes an event loop that turns.
+  const input = await openInput(file, output.file === undefined)
   try {
+    const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 1
+    if (jobs > 1) return await translateInJobs(jobs, input, output, parts!, progress)
+    const rewriter = make()
     await pump(input, rewriter, output, progress)
     rewriter.end()
+    return rewriter.counts
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
       throw new Truncated(`${input.name}: ${error.message}`)
@@ -202,7 +212,33 @@ async function translateFile(
   } finally {
     input.close()
   }
-  return rewriter.counts
+}
+
+/** One regular file by several threads; what comes out is the same. */
+async function translateInJobs(
+  jobs: number,
+  input: Input,
+  output: Output,
+  { plan, format, countAll }: NonNullable<Work['parts']>,
+  progress: Progress,
+): Promise<RewriteCounts> {
+  const { runJobs } = await import('./jobs.js')
+  let shown = 0
+  const counts = await runJobs({
+    jobs,
+    input: { name: input.name, ...input.file! },
+    output: { name: output.name, fd: output.file!.fd, position: output.file!.length },
+    plan,
+    format,
+    countAll,
+    onProgress(bytes) {
+      progress.add(bytes - shown)
+      shown = bytes
+    },
+  })
+  output.file!.length += counts.bytesOut
+  if (counts.truncated !== undefined) throw new HypvaError('HYPVA_TRUNCATED', counts.truncated)
+  return counts
 }
 
 /** Options that make no sense together. */
@@ -221,8 +257,20 @@ function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: Tra
   if (json && !summary) throw new Failure('--json is for --summary; translated text stays text')
 }
 
-/** How a rewriter of one input is made: all that the options say, checked once. */
-function makerOf(layout: HypLayout, options: TranslateOptions): () => Rewriter {
+/** What is done with each input: all that the options say, checked once. */
+interface Work {
+  /** Makes the rewriter of one input. */
+  make(): Rewriter
+  /** What threads that share one input are told; absent where the work is not shared. */
+  readonly parts?: {
+    readonly plan: Plan
+    readonly format: TranslateOptions['format']
+    readonly countAll: boolean
+    readonly jobs: number | undefined
+  }
+}
+
+function workOf(layout: HypLayout, options: TranslateOptions): Work {
   const {
     from = 'kernel',
     to = from === 'hyp' ? 'kernel' : 'hyp',
@@ -237,18 +285,20 @@ function makerOf(layout: HypLayout, options: TranslateOptions): () => Rewriter {
   if (to === 'name') {
     const namer = namerOf(layout, options, options.from)
     const text = (chunk: number) => new NameRewriter(namer, { countAll, chunk })
-    return order === undefined ? () => text(CHUNK) : () => new RawLines(text, order)
+    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
   }
   const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
   if (!unchecked) warnOfPartial(layout, from, to)
   if (annotate) {
     const namer = namerOf(layout, options, from)
     const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, countAll, chunk })
-    return order === undefined ? () => text(CHUNK) : () => new RawLines(text, order)
+    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
   }
-  return order === undefined
-    ? () => new TextRewriter(plan, { chunk: CHUNK, countAll })
-    : () => new BinaryRewriter(plan, order, CHUNK)
+  const make =
+    order === undefined
+      ? () => new TextRewriter(plan, { chunk: CHUNK, countAll })
+      : () => new BinaryRewriter(plan, order, CHUNK)
+  return { make, parts: { plan, format, countAll, jobs: options.jobs } }
 }
 
 function namerOf(layout: HypLayout, options: TranslateOptions, from: Space | undefined): Namer {

@@ -1,0 +1,14 @@
+import { availableParallelism } from 'node:os'
+
+/** Bytes a block: large enough that handing it out costs nothing, small enough that jobs stay within their memory. */
+export const BLOCK = 1 << 20
+
+/** Below this many bytes a second thread takes longer to start than it saves. */
+const WORTH_IT = 24 << 20
+
+/** How many jobs a file of `size` bytes is best translated by, at most `wanted` if that is given. */
+export function jobsFor(size: number, wanted: number | undefined): number {
+  const most = Math.max(1, Math.ceil(size / BLOCK))
+  if (wanted !== undefined) return Math.min(wanted, most)
+  return size < WORTH_IT ? 1 : Math.min(availableParallelism(), most)
+}

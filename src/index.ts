@@ -15,6 +15,9 @@ export {
   type RegionKind,
 } from './layout/regions.js'
 export type { Generation, HypLayout, Machine, Mode, PageSize, Proposal } from './layout/types.js'
+export type { Subject } from './picture/scene.js'
+export { renderSvg } from './picture/svg.js'
+export { renderText, type TextOptions } from './picture/text.js'
 export { checkProposals, type ProposalVerdict } from './proposals/check.js'
 export { LAYOUT_NAMES, type LayoutName } from './proposals/layouts.js'
 export type { Restriction } from './proposals/restrictions.js'

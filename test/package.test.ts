@@ -123,7 +123,8 @@ describe('the package', () => {
       layout: [],
       translate: ['layout'],
       proposals: ['layout', 'translate'],
-      cli: ['layout', 'translate', 'proposals'],
+      picture: ['layout', 'translate', 'proposals'],
+      cli: ['layout', 'translate', 'proposals', 'picture'],
     }
     for (const [folder, below] of Object.entries(allowed)) {
       expect(existsSync(join(ROOT, 'src', folder))).toBe(true)

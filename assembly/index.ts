@@ -1,9 +1,21 @@
 // The ABI: everything a host may call, and nothing else. Pointers and counts are u32; see memory.ts for the blocks a host
 // fills (MACRO, SEGMENTS) and reads (RESULT).
 
-import { HEAP, MACRO, RESULT, SEGMENT_CAPACITY, SEGMENTS, TEXT_SLACK } from './memory'
+import {
+  HEAP,
+  MACRO,
+  NAME_SEGMENT_CAPACITY,
+  NAME_SEGMENTS,
+  NAMES,
+  RESULT,
+  SEGMENT_CAPACITY,
+  SEGMENTS,
+  TEXT_SLACK,
+} from './memory'
 
 export { maskTag, swapBytes } from './mask-tag'
+export { hexLines, nameBatch, nameText, tally, tokenValues } from './names'
+export { scanPatch } from './patch-scan'
 export { translateBatch } from './segments'
 export { rewriteText } from './text'
 
@@ -21,6 +33,17 @@ export function segmentsAt(): usize {
 }
 export function segmentCapacity(): u32 {
   return SEGMENT_CAPACITY
+}
+/** Where the host says where its symbol table is: see NAMES of memory.ts. */
+export function namesAt(): usize {
+  return NAMES
+}
+/** Where the host puts the segments that lead to the symbol table's addresses, in the form of its other segments. */
+export function nameSegmentsAt(): usize {
+  return NAME_SEGMENTS
+}
+export function nameSegmentCapacity(): u32 {
+  return NAME_SEGMENT_CAPACITY
 }
 /** First byte that belongs to the host. */
 export function heapAt(): usize {

@@ -5,6 +5,8 @@
 //   0x0000  constant tables (data segments placed by the compiler, see hex.ts)
 //   0x1000  RESULT      what the last call found
 //   0x1080  MACRO       mask and tag of the unchecked macro
+//   0x10c0  NAMES       where the host has put its symbol table (large, hence in the heap)
+//   0x1100  NAME_SEGMENTS  the segment table that leads to the symbol table's addresses
 //   0x2000  SEGMENTS    the segment table of the checked kernels
 //   0x8000  CANDIDATES  runs of digits that the text scan collected, for one tile
 //  0x10000  VALUES      the addresses among them
@@ -27,6 +29,22 @@ export const NO_MISS: u64 = u64.MAX_VALUE
 
 /** u64 mask, u64 tag. */
 export const MACRO: usize = 0x1080
+
+/**
+ * The symbol table's places: u32 entries, u32 starts, u32 texts, u32 buckets, u64 base, u64 span, u32 shift. See names.ts.
+ */
+export const NAMES: usize = 0x10c0
+export const NAMES_COUNT: usize = 0
+export const NAMES_STARTS: usize = 4
+export const NAMES_TEXTS: usize = 8
+export const NAMES_BUCKETS: usize = 12
+export const NAMES_BASE: usize = 16
+export const NAMES_SPAN: usize = 24
+export const NAMES_SHIFT: usize = 32
+
+/** Table of up to NAME_SEGMENT_CAPACITY entries like those of SEGMENTS. */
+export const NAME_SEGMENTS: usize = 0x1100
+export const NAME_SEGMENT_CAPACITY: u32 = 160
 
 /** Table of up to SEGMENT_CAPACITY entries {u64 start, u64 size (1 … 2^64 - 1), u64 delta}, ascending and disjoint. */
 export const SEGMENTS: usize = 0x2000

@@ -16,19 +16,19 @@ export const TRY_ALL: u32 = 16
 
 const SIGN: u64 = 0x8000_0000_0000_0000
 
-/** The entry whose segment holds x, or 0. */
+/** The entry of the table whose segment holds x, or 0. */
 // @ts-ignore: decorator
 @inline
-export function findSegment(x: u64, segments: u32): usize {
-  return segments <= TRY_ALL ? tryAll(x, segments) : search(x, segments)
+export function findSegment(x: u64, segments: u32, table: usize = SEGMENTS): usize {
+  return segments <= TRY_ALL ? tryAll(x, segments, table) : search(x, segments, table)
 }
 
 // Without a branch that depends on x: traces mix address spaces, and a wrong guess costs more than a few subtractions.
 // @ts-ignore: decorator
 @inline
-function tryAll(x: u64, segments: u32): usize {
+function tryAll(x: u64, segments: u32, table: usize): usize {
   let found: usize = 0
-  let at = SEGMENTS
+  let at = table
   for (let i: u32 = 0; i < segments; i++) {
     found = select<usize>(at, found, x - load<u64>(at) < load<u64>(at, 8))
     at += SEGMENT_BYTES
@@ -36,15 +36,15 @@ function tryAll(x: u64, segments: u32): usize {
   return found
 }
 
-function search(x: u64, segments: u32): usize {
+function search(x: u64, segments: u32, table: usize): usize {
   let low: u32 = 0
   let size = segments
   while (size > 1) {
     const half = size >> 1
-    low = select<u32>(low + half, low, load<u64>(SEGMENTS + <usize>(low + half) * SEGMENT_BYTES) <= x)
+    low = select<u32>(low + half, low, load<u64>(table + <usize>(low + half) * SEGMENT_BYTES) <= x)
     size -= half
   }
-  const at = SEGMENTS + <usize>low * SEGMENT_BYTES
+  const at = table + <usize>low * SEGMENT_BYTES
   return x - load<u64>(at) < load<u64>(at, 8) ? at : 0
 }
 

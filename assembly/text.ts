@@ -45,14 +45,14 @@ import { findSegment } from './segments'
 
 // What a candidate says: digits that follow (up to 127) when collected; as a token digits (1 … 16) and two flags. Above
 // these seven bits the offset of the first digit in the tile.
-const DIGIT_BITS: u32 = 7
-const TOKEN_DIGITS: u32 = 31
-const UPPER_BIT: u32 = 5
-const PREFIXED_BIT: u32 = 6
+export const DIGIT_BITS: u32 = 7
+export const TOKEN_DIGITS: u32 = 31
+export const UPPER_BIT: u32 = 5
+export const PREFIXED_BIT: u32 = 6
 
 /** The longest token: 0x and sixteen digits. A longer word is none, wherever it is cut. */
 const LONGEST: u32 = 18
-const BARE_DIGITS: u32 = 9
+export const BARE_DIGITS: u32 = 9
 
 // State of a chunk between its tiles.
 /** Where the next byte to be copied stands in the chunk, once copying has begun. */
@@ -105,7 +105,7 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
 }
 
 /** The end of what can be decided now: before the last word when it may be a token's beginning. */
-function safeEnd(src: usize, length: u32): usize {
+export function safeEnd(src: usize, length: u32): usize {
   const end = src + length
   const limit = length > LONGEST ? end - LONGEST : src
   let at = end
@@ -151,7 +151,7 @@ function behindX(at: usize): u64 {
  */
 // @ts-ignore: decorator
 @inline
-function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): u32 {
+export function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): u32 {
   let list = CANDIDATES
   // Bit 63 of the block before: whether a run comes in from there.
   let before = hexBits(tile - 64)
@@ -199,7 +199,7 @@ function isPrefixed(at: usize): bool {
 }
 
 /** Keeps the candidates that are tokens, with flags, and puts their values into VALUES. Returns how many. */
-function parse(tile: usize, found: u32, minDigits: u32): u32 {
+export function parse(tile: usize, found: u32, minDigits: u32): u32 {
   const nineDigit = vector(NINE_DIGIT)
   const nine = vector(NINE)
   const lowNibble = vector(LOW_NIBBLE)
@@ -212,31 +212,30 @@ function parse(tile: usize, found: u32, minDigits: u32): u32 {
     const at = tile + <usize>(candidate >> DIGIT_BITS)
     const n = candidate & ((1 << DIGIT_BITS) - 1)
     if (n > 16 || isWordAt(at + n)) continue
-    let prefixed: u32 = 0
+    // At most sixteen digits: the bits of the flags are free.
+    let token = candidate
     if (isWordAt(at - 1)) {
       if (!isPrefixed(at) || n < minDigits) continue
-      prefixed = 1
+      token |= 1 << PREFIXED_BIT
     } else if (n < fewestBare) {
       continue
     }
     const text = v128.load(at)
+    const all = (1 << n) - 1
+    // Bit 5 is what tells upper-case letters from all other digits.
+    if ((i8x16.bitmask(i16x8.shl(text, 2)) & all) != all && !hasLower(text, all)) token |= 1 << UPPER_BIT
     store<u64>(VALUES + (<usize>tokens << 3), parseHex(text, n, nineDigit, nine, lowNibble, reverseEven))
-    const flags = (<u32>isUpper(text, n) << UPPER_BIT) | (prefixed << PREFIXED_BIT)
-    store<u32>(CANDIDATES + (<usize>tokens << 2), ((candidate >> DIGIT_BITS) << DIGIT_BITS) | n | flags)
+    store<u32>(CANDIDATES + (<usize>tokens << 2), token)
     tokens++
   }
   return tokens
 }
 
-/** Whether the n digits have A-F and no a-f. Bit 5 is what tells upper-case letters from all other digits. */
+/** Whether one of the digits that `all` has a bit for is one of a-f: bits 5 and 6 are set. */
 // @ts-ignore: decorator
 @inline
-function isUpper(text: v128, n: u32): bool {
-  const all = (1 << n) - 1
-  const bit5 = i8x16.bitmask(i16x8.shl(text, 2)) & all
-  if (bit5 == all) return false
-  const bit6 = i8x16.bitmask(i16x8.shl(text, 1))
-  return (bit5 & bit6) == 0
+function hasLower(text: v128, all: i32): bool {
+  return (i8x16.bitmask(v128.and(i16x8.shl(text, 1), i16x8.shl(text, 2))) & all) != 0
 }
 
 /** The macro for all values. */
@@ -254,15 +253,17 @@ function applyMacro(tokens: u32): u32 {
 function translate(tokens: u32, segments: u32, offset: usize): u32 {
   if (segments <= 2) return translateByTwo(tokens, segments, offset)
   let hits: u32 = 0
+  let firstMiss = u32.MAX_VALUE
   for (let i: u32 = 0; i < tokens; i++) {
     const x = load<u64>(VALUES + (<usize>i << 3))
     const token = load<u32>(CANDIDATES + (<usize>i << 2))
     const segment = findSegment(x, segments)
-    if (!segment) noteMiss(token, offset)
     store<u64>(VALUES + (<usize>hits << 3), x + load<u64>(segment, 16))
     store<u32>(CANDIDATES + (<usize>hits << 2), token)
+    firstMiss = min(firstMiss, segment ? u32.MAX_VALUE : token)
     hits += <u32>(segment != 0)
   }
+  if (hits < tokens) noteMiss(firstMiss, offset)
   return hits
 }
 
@@ -275,20 +276,23 @@ function translateByTwo(tokens: u32, segments: u32, offset: usize): u32 {
   const size1 = segments < 2 ? 0 : load<u64>(SEGMENTS, 32)
   const delta1 = load<u64>(SEGMENTS, 40)
   let hits: u32 = 0
+  // Tokens come in the order of the text, and a token's offset makes the larger part of it.
+  let firstMiss = u32.MAX_VALUE
   for (let i: u32 = 0; i < tokens; i++) {
     const x = load<u64>(VALUES + (<usize>i << 3))
     const token = load<u32>(CANDIDATES + (<usize>i << 2))
     const in0 = x - start0 < size0
     const hit = <u32>in0 | <u32>(x - start1 < size1)
-    if (!missed && !hit) noteMiss(token, offset)
-    store<u64>(VALUES + (<usize>hits << 3), x + (in0 ? delta0 : delta1))
+    store<u64>(VALUES + (<usize>hits << 3), x + select(delta0, delta1, in0))
     store<u32>(CANDIDATES + (<usize>hits << 2), token)
+    firstMiss = min(firstMiss, select<u32>(u32.MAX_VALUE, token, hit))
     hits += hit
   }
+  if (hits < tokens) noteMiss(firstMiss, offset)
   return hits
 }
 
-/** Keeps where the chunk's first miss stands. */
+/** Keeps where the chunk's first miss stands: `token` is the first of a tile. */
 function noteMiss(token: u32, offset: usize): void {
   if (load<u64>(RESULT, RESULT_FIRST_MISS) != NO_MISS) return
   const at = offset + <usize>(token >> DIGIT_BITS) - <usize>(((token >> PREFIXED_BIT) & 1) << 1)
@@ -369,7 +373,7 @@ function overwrite(at: usize, n: u32, first: v128, last: v128): void {
 /** Copies [from, end) to `to`, in whole vectors: both sides have slack. */
 // @ts-ignore: decorator
 @inline
-function copyText(from: usize, end: usize, to: usize): void {
+export function copyText(from: usize, end: usize, to: usize): void {
   while (from < end) {
     v128.store(to, v128.load(from))
     from += 16

@@ -35,4 +35,4 @@ writeFileSync(
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 run(bin('typescript', 'tsc'), '-p', '.')
 copyFileSync(join(root, '.build/kernel.wasm'), join(root, 'dist/kernel.wasm'))
-chmodSync(join(root, 'dist/cli/main.js'), 0o755)
+chmodSync(join(root, 'dist/cli/main.cjs'), 0o755)

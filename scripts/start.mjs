@@ -8,7 +8,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const TRACE = 'samples/exec-6.1.log'
 const args = ['translate', TRACE, '-l', 'samples/exec-6.1.layout.json', '--from', 'hyp', '--to', 'kernel', '--stats']
 
-const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'dist/cli/main.js'), ...args], {
+const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'dist/cli/main.cjs'), ...args], {
   cwd: root,
   encoding: 'utf8',
 })

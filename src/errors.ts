@@ -23,6 +23,8 @@ export type HypvaErrorCode =
   | 'HYPVA_MISS'
   /** Five words that are no patched instruction sequence, or a layout that cannot be encoded as one. */
   | 'HYPVA_PATCH'
+  /** What is no symbol table, or one that does not fit the layout or the log; the message says why. */
+  | 'HYPVA_SYMBOLS'
   /** A binary stream whose length is not a multiple of 8 bytes. */
   | 'HYPVA_TRUNCATED'
 

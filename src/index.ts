@@ -1,4 +1,8 @@
 export { HypvaError, type HypvaErrorCode, HypvaRangeError, HypvaTypeError } from './errors.js'
+export type { Conflict } from './evidence/derive.js'
+export type { Note, Provenance } from './evidence/facts.js'
+export type { EvidenceKind } from './evidence/read.js'
+export { type RecoverOptions, type Recovery, recoverLayout } from './evidence/recover.js'
 export { computeLayout, droppedMemory } from './layout/compute.js'
 export { MissingFieldError } from './layout/fields.js'
 export { GENERATIONS, generationOf } from './layout/generations.js'
@@ -15,6 +19,30 @@ export {
   type RegionKind,
 } from './layout/regions.js'
 export type { Generation, HypLayout, Machine, Mode, PageSize, Proposal } from './layout/types.js'
+export type { Places } from './panic/addresses.js'
+export {
+  type DecodedFar,
+  type DecodedHpfar,
+  type DecodedPanic,
+  type DecodeOptions,
+  decodePanics,
+  type FarKind,
+  type NamedPlace,
+} from './panic/decode.js'
+export type { Diagnosis, DiagnosisKind } from './panic/diagnose.js'
+export {
+  decodeEsr,
+  decodePar,
+  decodePs,
+  type ExceptionClass,
+  hpfarPage,
+  type ProgramStatus,
+  type RegisterField,
+  type Syndrome,
+  type TranslationResult,
+} from './panic/esr.js'
+export type { Instruction } from './panic/instructions.js'
+export type { PrintedAddress, PrintedPanic } from './panic/parse.js'
 export type { Subject } from './picture/scene.js'
 export { renderSvg } from './picture/svg.js'
 export { renderText, type TextOptions } from './picture/text.js'
@@ -31,9 +59,14 @@ export type {
   ReasonKind,
   Verdict,
 } from './proposals/verdict.js'
+export { type ByteSource, bytesSource } from './source.js'
+export { parseSymbols } from './symbols/parse.js'
+export { formatName, type Located, type NameOptions, type SymbolEntry, SymbolTable } from './symbols/table.js'
 export { type BatchResult, kernHypVaBatch, type ResidentBatch } from './translate/batch.js'
 export type { ByteOrder } from './translate/binary.js'
+export { Census, type CensusResult, type RegionCount, type SymbolCount } from './translate/census.js'
 export type { ExplainStep, Explanation } from './translate/explain.js'
+export { createNamer, type NameBatch, Namer, type NamerOptions } from './translate/namer.js'
 export type { Segment, Space } from './translate/segments.js'
 export { createTranslator, MissError, type Translator, type TranslatorOptions } from './translate/translator.js'
 export type { Range } from './u64.js'

@@ -66,7 +66,7 @@ describe('the package', () => {
       sideEffects: false,
       license: 'MIT',
       engines: { node: '>=20' },
-      bin: { hypva: 'dist/cli/main.js' },
+      bin: { hypva: 'dist/cli/main.cjs' },
     })
     expect(Object.keys(manifest.exports['.'])).toEqual(['types', 'default'])
     expect(readFileSync(join(ROOT, 'LICENSE'), 'utf8')).toContain('MIT License')
@@ -121,10 +121,13 @@ describe('the package', () => {
     // evidence → layout → segments → kernels → output: each folder may import from those to its right in its row.
     const allowed: Record<string, string[]> = {
       layout: [],
-      translate: ['layout'],
+      translate: ['layout', 'symbols'],
+      symbols: ['layout'],
+      evidence: ['layout', 'translate', 'symbols'],
+      panic: ['layout', 'translate', 'symbols', 'evidence'],
       proposals: ['layout', 'translate'],
       picture: ['layout', 'translate', 'proposals'],
-      cli: ['layout', 'translate', 'proposals', 'picture'],
+      cli: ['evidence', 'layout', 'translate', 'symbols', 'panic', 'proposals', 'picture'],
     }
     for (const [folder, below] of Object.entries(allowed)) {
       expect(existsSync(join(ROOT, 'src', folder))).toBe(true)

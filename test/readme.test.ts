@@ -71,7 +71,16 @@ describe('README', () => {
 })
 
 describe('help', () => {
-  const commands = [[], ['translate'], ['explain'], ['layout', 'compute'], ['layout', 'show'], ['check']]
+  const commands = [
+    [],
+    ['translate'],
+    ['explain'],
+    ['decode'],
+    ['check'],
+    ['layout', 'compute'],
+    ['layout', 'show'],
+    ['layout', 'recover'],
+  ]
 
   test.each(commands.map((c) => [c.join(' '), c] as const))(
     'hypva %s --help opens with examples that work when pasted',

@@ -8,6 +8,7 @@ import type { BankVerdict, PrivateVerdict } from '../proposals/verdict.js'
 import { formatU64 } from '../u64.js'
 import { Failure } from './failure.js'
 import { machineOptions, readMachine } from './machine.js'
+import { print } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './program.js'
 import { formatRange, formatSize, toJson } from './text.js'
@@ -55,7 +56,7 @@ export function addCheck(program: Command, status: Status): void {
       if (options.sweep) {
         if (options.svg !== undefined) throw new Failure('--sweep has no picture: leave out --svg')
         const changes = sweepProposals(machine, options.proposal)
-        process.stdout.write(options.json ? toJson(changes) : changes.map(formatChange).join(''))
+        print(options.json ? toJson(changes) : changes.map(formatChange).join(''))
         status.exitCode = 0
         return
       }
@@ -68,7 +69,7 @@ export function addCheck(program: Command, status: Status): void {
       }
       if (options.svg !== '-') {
         const json = () => toJson(options.proposal === undefined ? verdicts : asked)
-        process.stdout.write(options.json ? json() : formatAll(machine, verdicts, asked))
+        print(options.json ? json() : formatAll(machine, verdicts, asked))
       }
       status.exitCode = asked.every(({ sound }) => sound) ? 0 : 1
     })

@@ -3,6 +3,7 @@ import { type Explanation, explainAddress, readings } from '../translate/explain
 import type { Space } from '../translate/segments.js'
 import { formatU64 } from '../u64.js'
 import { layoutOption, parseAddress, readLayout, spaceOption } from './options.js'
+import { print } from './output.js'
 import type { Status } from './program.js'
 import { toJson } from './text.js'
 
@@ -51,7 +52,7 @@ export function addExplain(program: Command, status: Status): void {
           ),
         )
       })
-      process.stdout.write(options.json ? toJson(all) : all.map(format).join('\n'))
+      print(options.json ? toJson(all) : all.map(format).join('\n'))
       status.exitCode = 0
     })
 }

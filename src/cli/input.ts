@@ -1,5 +1,4 @@
 import { closeSync, fstatSync, openSync, read, readSync, statSync } from 'node:fs'
-import { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { Failure, systemFailure } from './failure.js'
 
@@ -46,8 +45,8 @@ export async function openInput(file: string): Promise<Input> {
   if (stat.isDirectory()) throw new Failure(`cannot read ${name}: is a directory`)
   const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd)
   const head = await peek(source)
-  if (head.length < GZIP_HEADER || !isGzip(head)) return head.length === 0 ? source : new Prefixed(head, source)
-  return new GzipInput(name, head, source)
+  const whole = head.length === 0 ? source : new Prefixed(head, source)
+  return head.length >= GZIP_HEADER && isGzip(head.subarray(0, GZIP_HEADER)) ? new GzipInput(name, whole) : whole
 }
 
 /** A regular file: read synchronously, which is what a page cache deserves. */
@@ -99,9 +98,9 @@ class PipeInput implements Input {
   }
 }
 
-/** As many bytes as it takes to tell gzip from anything else; mostly one. */
+/** What comes first: enough to tell gzip from anything else, mostly in one read. */
 async function peek(source: Input): Promise<Uint8Array> {
-  const head = new Uint8Array(GZIP_HEADER)
+  const head = new Uint8Array(65536)
   let length = 0
   while (length < GZIP_HEADER) {
     // Not gzip so far as it goes: decided, and a slow pipe need not wait for more.
@@ -117,7 +116,7 @@ async function peek(source: Input): Promise<Uint8Array> {
  * Whether bytes are (the beginning of) a gzip header, RFC 1952. All ten are looked at since a raw address may begin with
  * the two of the magic.
  */
-function isGzip(head: Uint8Array): boolean {
+export function isGzip(head: Uint8Array): boolean {
   const tests: ((byte: number) => boolean)[] = [
     (byte) => byte === 0x1f,
     (byte) => byte === 0x8b,
@@ -158,48 +157,69 @@ class Prefixed implements Input {
   }
 }
 
-/** A gzip stream, of any number of members, decompressed. */
+/**
+ * A gzip stream, of any number of members, decompressed. It is pulled: the source is read only when the decoder has nothing
+ * left to give, so that whatever was decoded before the data turned bad has been handed out, and no read is under way when
+ * something fails.
+ */
 class GzipInput implements Input {
   readonly name: string
   readonly size = undefined
-  private readonly chunks: AsyncIterator<Uint8Array>
   private readonly source: Input
+  private readonly decoder = createGunzip()
+  private readonly buffer = new Uint8Array(16384)
   private chunk: Uint8Array = new Uint8Array(0)
-  constructor(name: string, head: Uint8Array, source: Input) {
+  private feeding = false
+  private ended = false
+  private failure: Error | undefined
+  private wake: () => void = () => {}
+
+  constructor(name: string, source: Input) {
     this.name = name
     this.source = source
-    this.chunks = Readable.from(compressed(head, source))
-      .compose(createGunzip({ chunkSize: 65536 }))
-      [Symbol.asyncIterator]()
+    this.decoder.on('readable', () => this.wake())
+    this.decoder.on('end', () => {
+      this.ended = true
+      this.wake()
+    })
+    this.decoder.on('error', ({ message }) => {
+      this.failure = new Failure(`cannot read ${name}: damaged gzip data (${message})`)
+      this.wake()
+    })
   }
+
   async fill(space: Uint8Array): Promise<number> {
     while (this.chunk.length === 0) {
-      let next: IteratorResult<Uint8Array>
-      try {
-        next = await this.chunks.next()
-      } catch (error) {
-        if (error instanceof Failure) throw error
-        throw new Failure(`cannot read ${this.name}: damaged gzip data (${(error as Error).message})`)
-      }
-      if (next.done === true) return 0
-      this.chunk = next.value
+      this.chunk = this.decoder.read() ?? this.chunk
+      if (this.chunk.length > 0) break
+      if (this.failure !== undefined) throw this.failure
+      if (this.ended) return 0
+      const woken = new Promise<void>((resolve) => {
+        this.wake = resolve
+      })
+      if (!this.feeding) await this.feed()
+      await woken
     }
     const count = Math.min(this.chunk.length, space.length)
     space.set(this.chunk.subarray(0, count))
     this.chunk = this.chunk.subarray(count)
     return count
   }
-  close(): void {
-    this.source.close()
-  }
-}
 
-async function* compressed(head: Uint8Array, source: Input): AsyncGenerator<Uint8Array> {
-  yield head
-  for (;;) {
-    const buffer = new Uint8Array(65536)
-    const count = await source.fill(buffer)
-    if (count === 0) return
-    yield buffer.subarray(0, count)
+  private async feed(): Promise<void> {
+    this.feeding = true
+    const count = await this.source.fill(this.buffer)
+    if (count === 0) this.decoder.end()
+    else {
+      this.decoder.write(this.buffer.slice(0, count), () => {
+        this.feeding = false
+        this.wake()
+      })
+    }
+  }
+
+  close(): void {
+    this.decoder.destroy()
+    this.source.close()
   }
 }

@@ -7,9 +7,10 @@ import type { HypLayout, Machine } from '../layout/types.js'
 import { formatU64, type Range } from '../u64.js'
 import { machineOptions, readMachine } from './machine.js'
 import { layoutOption, readLayout } from './options.js'
-import { openOutput } from './output.js'
+import { openOutput, print, say } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './program.js'
+import { addRecover } from './recover.js'
 import { formatRange, formatSize } from './text.js'
 
 const COMPUTE_EXAMPLES = `Examples:
@@ -35,6 +36,7 @@ export function addLayout(program: Command, status: Status): void {
     .summary('make a layout, or look at one')
     .description('Make a layout, or look at one.')
   addCompute(layout, status)
+  addRecover(layout, status)
   addShow(layout, status)
 }
 
@@ -59,7 +61,7 @@ function addCompute(parent: Command, status: Status): void {
       output.abandon()
       throw error
     }
-    for (const warning of warnings(machine, layout)) process.stderr.write(`hypva: warning: ${warning}\n`)
+    for (const warning of warnings(machine, layout)) say(`hypva: warning: ${warning}`)
     status.exitCode = 0
   })
 }
@@ -78,7 +80,7 @@ function addShow(parent: Command, status: Status): void {
     .action((options: { layout: string; json?: boolean; svg?: string }) => {
       const layout = readLayout(options.layout)
       if (options.svg !== undefined) writeSvg(options.svg, layout)
-      if (options.svg !== '-') process.stdout.write(options.json ? formatLayout(layout) : format(layout))
+      if (options.svg !== '-') print(options.json ? formatLayout(layout) : format(layout))
       status.exitCode = 0
     })
 }

@@ -1,8 +1,9 @@
-import { InvalidArgumentError, Option } from 'commander'
+import { Option } from 'commander'
 import { GENERATIONS } from '../layout/generations.js'
 import { parseMachine } from '../layout/json.js'
 import { type Machine, MODES } from '../layout/types.js'
 import { inFile, readText } from './options.js'
+import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 
 /** `-m, --machine FILE`, and the flags that say the fields of a machine, named as the fields are. */
 export function machineOptions(): Option[] {
@@ -25,8 +26,6 @@ export function machineOptions(): Option[] {
     new Option('--tag-val <value>', 'the tag_val the boot was seen to have'),
   ]
 }
-
-const PAGE_SIZES: Readonly<Record<string, number>> = { '4k': 4096, '16k': 16384, '64k': 65536 }
 
 const FIELDS = [
   'kernel',
@@ -61,21 +60,4 @@ export function readMachine(options: Record<string, unknown> & { machine?: strin
   const { machine: file } = options
   if (file === undefined) return parseMachine('{"format":"hypva-machine/1"}', flags)
   return inFile(file, () => parseMachine(readText(file), flags, replaces))
-}
-
-function parseNumber(text: string): number {
-  if (!/^[0-9]{1,3}$/.test(text)) throw new InvalidArgumentError('Expected a number of bits.')
-  return Number(text)
-}
-
-/** START-END as the machine JSON writes it. */
-function parseRange(text: string): { start: string; end: string } {
-  const [start, end, ...rest] = text.split('-')
-  if (!start || !end || rest.length > 0)
-    throw new InvalidArgumentError('Expected START-END, such as 0x40000000-0xc0000000.')
-  return { start, end }
-}
-
-function parseRanges(text: string, previous: { start: string; end: string }[] = []): { start: string; end: string }[] {
-  return [...previous, parseRange(text)]
 }

@@ -9,10 +9,11 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Failure, systemFailure } from './failure.js'
 
 const STDOUT = 1
+const STDERR = 2
 
 /** Where a command's data goes: a file that is replaced as a whole at the end, or standard output. */
 export interface Output {
@@ -24,8 +25,23 @@ export interface Output {
   abandon(): void
 }
 
+/** Text for standard output. */
+export function print(text: string): void {
+  openOutput(undefined).write(Buffer.from(text))
+}
+
+/** A line for standard error; where nobody takes it, there is nobody to tell. */
+export function say(line: string): void {
+  try {
+    writeSync(STDERR, `${line}\n`)
+  } catch {
+    // See above.
+  }
+}
+
 /** Opens OUT; `-` or nothing is standard output. */
 export function openOutput(file: string | undefined): Output {
+  if (file === '') throw new Failure('cannot write: the name of the output file is empty')
   if (file === undefined || file === '-') return new Descriptor('standard output', STDOUT)
   const old = stat(file)
   if (old?.isDirectory()) throw new Failure(`cannot write ${file}: is a directory`)
@@ -92,7 +108,7 @@ class Replacement extends Descriptor {
   constructor(file: string, old: Stats | undefined) {
     // Beside the file itself, not beside a symbolic link to it.
     const target = old === undefined ? file : realpathSync(file)
-    const temporary = join(dirname(target), `.${basename(target)}.${process.pid}-${Date.now().toString(36)}.tmp`)
+    const temporary = join(dirname(target), `.hypva-${process.pid}-${Date.now().toString(36)}.tmp`)
     const fd = open(temporary, 'wx', file)
     super(file, fd)
     this.target = target
@@ -101,7 +117,7 @@ class Replacement extends Descriptor {
     this.signals = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
       const handler = () => {
         this.abandon()
-        process.stderr.write(`hypva: interrupted; ${file} is as it was\n`)
+        say(`hypva: interrupted; ${file} is as it was`)
         process.kill(process.pid, signal)
       }
       process.once(signal, handler)

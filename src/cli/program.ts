@@ -1,8 +1,10 @@
 import { Command, CommanderError } from 'commander'
 import { addCheck } from './check.js'
+import { addDecode } from './decode.js'
 import { addExplain } from './explain.js'
 import { ClosedPipe, Failure } from './failure.js'
 import { addLayout } from './layout.js'
+import { print, say } from './output.js'
 import { addTranslate } from './translate.js'
 
 const EXAMPLES = `Examples:
@@ -20,11 +22,16 @@ export async function run(argv: readonly string[]): Promise<number> {
     .addHelpText('before', EXAMPLES)
     .option('-V, --version', 'print the version')
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(`hypva: ${oneLine(text)} (--help shows how)\n`) })
+    .configureOutput({
+      outputError: (text) => say(`hypva: ${oneLine(text)} (--help shows how)`),
+      writeOut: print,
+      writeErr: (text) => say(text.trimEnd()),
+    })
   const status = { exitCode: 0 }
   addTranslate(program, status)
   addLayout(program, status)
   addExplain(program, status)
+  addDecode(program, status)
   addCheck(program, status)
   for (const command of descendants(program)) command.copyInheritedSettings(program)
   try {
@@ -57,10 +64,6 @@ function report(error: unknown): number {
   // Commander has printed what it had to say.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   const message = error instanceof Error ? error.message : String(error)
-  try {
-    process.stderr.write(`hypva: ${oneLine(message)}\n`)
-  } catch {
-    // Nobody listens.
-  }
+  say(`hypva: ${oneLine(message)}`)
   return error instanceof Failure ? error.exitCode : 2
 }

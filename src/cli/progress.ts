@@ -17,7 +17,7 @@ export async function openProgress(files: readonly string[]): Promise<Progress> 
   const total = totalSize(files)
   const format =
     total === undefined ? '{value} MiB' : '{bar} {percentage}% | {value} of {total} MiB | {eta_formatted} left'
-  const bar = new SingleBar({ format, clearOnComplete: true, hideCursor: true, stream: process.stderr })
+  const bar = new SingleBar({ format, clearOnComplete: true, linewrap: true, stream: process.stderr })
   const begin = performance.now()
   let bytes = 0
   let shown = false

@@ -1,16 +1,23 @@
-import { type Command, Option } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { HypLayout } from '../layout/types.js'
-import { BinaryRewriter } from '../translate/binary.js'
-import { checkedPlan, macroPlan, type Plan } from '../translate/plan.js'
+import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
+import { Census } from '../translate/census.js'
+import { createNamer, type Namer } from '../translate/namer.js'
+import { NameRewriter } from '../translate/names.js'
+import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
+import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
-import type { Space } from '../translate/segments.js'
+import { SPACES, type Space } from '../translate/segments.js'
 import { TextRewriter } from '../translate/text.js'
 import { Failure } from './failure.js'
 import { checkInputs, type Input, openInput } from './input.js'
 import { layoutOption, readLayout, spaceOption } from './options.js'
-import { type Output, openOutput } from './output.js'
+import { type Output, openOutput, say } from './output.js'
 import type { Status } from './program.js'
 import { openProgress, type Progress } from './progress.js'
+import { formatCensus } from './summary.js'
+import { readSymbols, symbolsOption } from './symbols.js'
+import { toJson } from './text.js'
 
 const EXAMPLES = `Examples:
   hypva layout compute --kernel 6.1 --page-size 4k --va-bits 48 --idmap 0x40eed000 \\
@@ -21,6 +28,8 @@ const EXAMPLES = `Examples:
   # A file to a file, gzip undone on the way, with counts on stderr:
   echo 'fault at ffff000000ee7abc' | gzip > trace.gz
   hypva translate trace.gz -l layout.json -o trace.hyp --stats
+  # What is where in a trace, by region:
+  echo 'pc 0x89b380ee7abc lr ffff000000ee7abc' | hypva translate -l layout.json --summary
 `
 
 /** Bytes read at a time: small enough to stay in the second-level cache, large enough to make system calls rare. */
@@ -28,9 +37,16 @@ const CHUNK = 262144
 
 interface TranslateOptions {
   layout: string
-  from: Space
-  to: Space
+  from?: Space
+  to?: Space | 'name'
   format: 'text' | 'u64le' | 'u64be'
+  annotate?: boolean
+  symbols?: string[]
+  rawNames?: boolean
+  returnAddresses?: boolean
+  summary?: boolean
+  top: number
+  json?: boolean
   unchecked?: boolean
   output?: string
   strict?: boolean
@@ -46,8 +62,25 @@ export function addTranslate(program: Command, status: Status): void {
     )
     .argument('[FILE...]', 'what to translate; - is stdin; gzip is undone')
     .addOption(layoutOption())
-    .addOption(spaceOption('--from <space>', 'what the addresses are').default('kernel'))
-    .addOption(spaceOption('--to <space>', 'what they become').default('hyp'))
+    .addOption(
+      spaceOption(
+        '--from <space>',
+        'what the addresses are (default: kernel; for names and summaries kernel, hyp and link together)',
+      ),
+    )
+    .addOption(
+      new Option(
+        '--to <space>',
+        'what they become: addresses of a space, or the names of symbols (default: hyp; for hyp addresses kernel)',
+      ).choices([...SPACES, 'name']),
+    )
+    .option('--annotate', 'write the name behind each translated address, as <symbol+0xoffset/0xsize>')
+    .addOption(symbolsOption())
+    .option('--raw-names', 'keep the __kvm_nvhe_ prefix of names')
+    .option('--return-addresses', 'name the address before each, as %pB does in backtraces')
+    .option('--summary', 'instead of the text, print how often addresses of each region and symbol were seen')
+    .addOption(new Option('--top <n>', 'symbols a summary lists').argParser(parseCount).default(20))
+    .option('--json', 'print the summary as JSON')
     .addOption(
       new Option('--format <format>', 'text, or raw 64-bit words').choices(['text', 'u64le', 'u64be']).default('text'),
     )
@@ -57,21 +90,19 @@ export function addTranslate(program: Command, status: Status): void {
     .option('--stats', 'counts on stderr at the end')
     .addHelpText('before', EXAMPLES)
     .action(async (files: string[], options: TranslateOptions) => {
-      status.exitCode = await translate(files.length > 0 ? files : ['-'], options)
+      const run = options.summary ? summarize : translate
+      status.exitCode = await run(files.length > 0 ? files : ['-'], options)
     })
 }
 
 async function translate(files: string[], options: TranslateOptions): Promise<number> {
-  const { from, to } = options
-  if (options.unchecked && (to !== 'hyp' || (from !== 'kernel' && from !== 'linear'))) {
-    throw new Failure(`--unchecked applies kern_hyp_va, which goes from kernel to hyp, not from ${from} to ${to}`)
-  }
-  if (options.layout === '-' && files.includes('-')) {
-    throw new Failure('standard input cannot be both the layout and what to translate')
+  const { symbols = [] } = options
+  refuse(options)
+  if ([options.layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
+    throw new Failure('standard input (-) is named twice')
   }
   const layout = readLayout(options.layout)
-  const plan = options.unchecked ? macroPlan(layout) : checkedPlan(layout, from, to)
-  if (!options.unchecked) warnOfPartial(layout, from, to)
+  const make = makerOf(layout, options)
   checkInputs(files)
 
   const output = openOutput(options.output)
@@ -81,7 +112,7 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     const progress = await openProgress(files)
     try {
       for (const file of files) {
-        const counts = await translateFile(file, plan, options, output, progress)
+        const counts = await translateFile(file, make, output, progress)
         total.bytesIn += counts.bytesIn
         total.bytesOut += counts.bytesOut
         total.translated += counts.translated
@@ -93,38 +124,79 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     }
     output.finish()
   } catch (error) {
-    output.abandon()
+    // All whole addresses of a file that ends inside of one have been written, and are kept.
+    if (error instanceof Truncated) output.finish()
+    else output.abandon()
     throw error
   }
 
   if (options.stats) {
-    process.stderr.write(
-      `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out\n`,
+    say(
+      `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
     )
   }
   if (options.strict && total.missed > 0) {
-    process.stderr.write(`hypva: addresses that did not translate: ${total.missed}, the first at ${firstMiss}\n`)
+    say(`hypva: addresses that did not translate: ${total.missed}, the first at ${firstMiss}`)
     return 1
   }
+  return 0
+}
+
+/** Raw words that end inside of one. */
+class Truncated extends Failure {}
+
+/** All inputs through one count. */
+async function summarize(files: string[], options: TranslateOptions): Promise<number> {
+  const { symbols = [], from, format, top, json, stats } = options
+  refuse(options)
+  if ([options.layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
+    throw new Failure('standard input (-) is named twice')
+  }
+  const layout = readLayout(options.layout)
+  checkInputs(files)
+  const census = new Census(layout, {
+    chunk: CHUNK,
+    ...(from && { from }),
+    ...(symbols.length > 0 && { namer: namerOf(layout, options, from) }),
+    ...(format !== 'text' && { order: format === 'u64le' ? 'le' : 'be' }),
+  })
+  const output = openOutput(options.output)
+  try {
+    const progress = await openProgress(files)
+    try {
+      for (const file of files) await translateFile(file, () => census, output, progress)
+    } finally {
+      progress.stop()
+    }
+    const result = census.result()
+    const text = json
+      ? toJson({ ...result, symbols: result.symbols.slice(0, top) })
+      : formatCensus(result, top, symbols.length > 0)
+    output.write(new TextEncoder().encode(text))
+    output.finish()
+  } catch (error) {
+    output.abandon()
+    throw error
+  }
+  if (stats) say(`bytes: ${census.counts.bytesIn} in`)
   return 0
 }
 
 /** One input through a rewriter of its own: a token does not reach from one file into the next. */
 async function translateFile(
   file: string,
-  plan: Plan,
-  options: TranslateOptions,
+  make: () => Rewriter,
   output: Output,
   progress: Progress,
 ): Promise<RewriteCounts> {
   const input = await openInput(file)
-  const rewriter = newRewriter(plan, options)
+  const rewriter = make()
   try {
     await pump(input, rewriter, output, progress)
     rewriter.end()
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
-      throw new Failure(`${input.name}: ${error.message}`)
+      throw new Truncated(`${input.name}: ${error.message}`)
     }
     throw error
   } finally {
@@ -133,17 +205,76 @@ async function translateFile(
   return rewriter.counts
 }
 
-function newRewriter(plan: Plan, { format, strict, stats }: TranslateOptions): Rewriter {
-  if (format === 'text') return new TextRewriter(plan, { chunk: CHUNK, countAll: Boolean(strict || stats) })
-  return new BinaryRewriter(plan, format === 'u64le' ? 'le' : 'be', CHUNK)
+/** Options that make no sense together. */
+function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: TranslateOptions): void {
+  if ((to === 'name' || annotate) && symbols === undefined) {
+    throw new Failure(
+      `${annotate ? '--annotate' : '--to name'} needs symbols: --symbols FILE (System.map, vmlinux or /proc/kallsyms)`,
+    )
+  }
+  if (to === 'name' && unchecked) throw new Failure('--unchecked applies kern_hyp_va, which gives addresses, not names')
+  if (to === 'name' && annotate)
+    throw new Failure('--annotate keeps an address, --to name leaves none: take one of them')
+  if (summary && (annotate || unchecked || strict || to !== undefined)) {
+    throw new Failure('--summary translates nothing: --to, --annotate, --unchecked and --strict do not go with it')
+  }
+  if (json && !summary) throw new Failure('--json is for --summary; translated text stays text')
+}
+
+/** How a rewriter of one input is made: all that the options say, checked once. */
+function makerOf(layout: HypLayout, options: TranslateOptions): () => Rewriter {
+  const {
+    from = 'kernel',
+    to = from === 'hyp' ? 'kernel' : 'hyp',
+    annotate,
+    unchecked,
+    format,
+    strict,
+    stats,
+  } = options
+  const order: ByteOrder | undefined = format === 'text' ? undefined : format === 'u64le' ? 'le' : 'be'
+  const countAll = Boolean(strict || stats)
+  if (to === 'name') {
+    const namer = namerOf(layout, options, options.from)
+    const text = (chunk: number) => new NameRewriter(namer, { countAll, chunk })
+    return order === undefined ? () => text(CHUNK) : () => new RawLines(text, order)
+  }
+  const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
+  if (!unchecked) warnOfPartial(layout, from, to)
+  if (annotate) {
+    const namer = namerOf(layout, options, from)
+    const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, countAll, chunk })
+    return order === undefined ? () => text(CHUNK) : () => new RawLines(text, order)
+  }
+  return order === undefined
+    ? () => new TextRewriter(plan, { chunk: CHUNK, countAll })
+    : () => new BinaryRewriter(plan, order, CHUNK)
+}
+
+function namerOf(layout: HypLayout, options: TranslateOptions, from: Space | undefined): Namer {
+  const { symbols = [], rawNames = false, returnAddresses = false } = options
+  return createNamer(layout, readSymbols(symbols), { ...(from && { from }), rawNames, returnAddresses })
+}
+
+function parseCount(text: string): number {
+  if (!/^[1-9][0-9]{0,5}$/.test(text)) throw new InvalidArgumentError('Expected a number from 1.')
+  return Number(text)
 }
 
 async function pump(input: Input, rewriter: Rewriter, output: Output, progress: Progress): Promise<void> {
   for (let turn = 1; ; turn++) {
-    let count = input.fill(rewriter.space())
-    if (typeof count !== 'number') count = await count
-    // A file is read without giving way; signals and the progress bar get their turn now and then.
-    else if (turn % 16 === 0) await new Promise(setImmediate)
+    const space = rewriter.space()
+    let count: number
+    try {
+      const filled = input.fill(space)
+      count = typeof filled === 'number' ? filled : await filled
+      // A file is read without giving way; signals and the progress bar get their turn now and then.
+      if (typeof filled === 'number' && turn % 16 === 0) await new Promise(setImmediate)
+    } catch (error) {
+      // What was held back as the beginning of an address is part of what could be read.
+      output.write(rewriter.commit(0, true))
+      throw error
+    }
     const bytes = rewriter.commit(count, count === 0)
     if (bytes.length > 0) output.write(bytes)
     if (count === 0) return
@@ -163,5 +294,5 @@ function warnOfPartial(layout: HypLayout, from: Space, to: Space): void {
 }
 
 function note(text: string): void {
-  process.stderr.write(`hypva: note: ${text}\n`)
+  say(`hypva: note: ${text}`)
 }

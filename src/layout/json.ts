@@ -87,8 +87,16 @@ const FIELDS = [
   'hypPhysvirtOffset',
 ] as const satisfies readonly (keyof HypLayout)[]
 
-/** JSON text of a layout: fields in a fixed order, indented by two, a newline at the end. */
+/**
+ * JSON text of a layout: fields in a fixed order, indented by two, a newline at the end.
+ * @throws as checkLayout does
+ */
 export function formatLayout(layout: HypLayout): string {
+  return formatLayoutFields(layoutOf(layout, 'bigint'))
+}
+
+/** The same for what is known of a layout, complete or not. */
+export function formatLayoutFields(layout: HypLayout): string {
   const fields: Record<string, unknown> = { format: LAYOUT_FORMAT }
   for (const field of FIELDS) fields[field] = layout[field]
   const hex = (_: string, value: unknown) => (typeof value === 'bigint' ? formatU64(value) : value)

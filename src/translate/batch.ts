@@ -17,10 +17,10 @@ export interface BatchResult {
 }
 
 /**
- * Addresses a tile: input and output of one turn stay in the first-level cache, and the copies in and out of WASM memory
+ * Addresses a tile: what one turn works on stays in the cache, and the copies in and out of WASM memory
  * cost little beside the memory traffic they would have caused anyway.
  */
-const TILE = 1536
+const TILE = 4096
 
 // One instance for all batches that live in JavaScript memory; the plan it holds is that of its last user.
 let shared: Kernel | undefined
@@ -78,15 +78,8 @@ export function runBatch(plan: Plan, input: BigUint64Array, output?: BigUint64Ar
  * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays or a short or overlapping output
  */
 export function kernHypVaBatch(layout: HypLayout, input: BigUint64Array, output?: BigUint64Array): BigUint64Array {
-  let plan = macroPlans.get(layout)
-  if (plan === undefined) {
-    plan = macroPlan(layout)
-    macroPlans.set(layout, plan)
-  }
-  return runBatch(plan, input, output).output
+  return runBatch(macroPlan(layout), input, output).output
 }
-
-const macroPlans = new WeakMap<HypLayout, Plan>()
 
 /** A batch that stays in WASM memory: written and read there, translated in place with no copy. */
 export interface ResidentBatch {
@@ -130,7 +123,7 @@ export function allocateResident(plan: Plan, length: number): ResidentBatch {
   }
 }
 
-function assertBatch(value: unknown, what: string): asserts value is BigUint64Array {
+export function assertBatch(value: unknown, what: string): asserts value is BigUint64Array {
   // By its tag: an array of another realm (a frame, a vm context) is one as well.
   if (!ArrayBuffer.isView(value) || Object.prototype.toString.call(value) !== '[object BigUint64Array]') {
     throw new HypvaTypeError('HYPVA_ARGUMENT', `${what}: expected a BigUint64Array, got ${describe(value)}`)

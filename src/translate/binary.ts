@@ -36,6 +36,14 @@ export class BinaryRewriter implements Rewriter {
     return bytes.subarray(heap + this.length, heap + this.length + this.chunk)
   }
 
+  /** Begins anew at a whole address, `offset` bytes into the input. */
+  begin(offset: number): Uint8Array {
+    this.offset = offset
+    this.length = 0
+    this.consumed = 0
+    return this.space()
+  }
+
   commit(length: number, _last: boolean): Uint8Array {
     const { kernel, plan, counts } = this
     const { bytes, heap } = kernel

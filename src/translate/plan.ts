@@ -21,6 +21,17 @@ export function macroPlan(layout: HypLayout): Plan {
   return { kind: 'macro', ...macroOf(layout) }
 }
 
+/**
+ * kern_hyp_va as the plan of a direction.
+ * @throws HypvaError `HYPVA_ARGUMENT` for a direction in which it does not go
+ */
+export function uncheckedPlan(layout: HypLayout, from: Space, to: Space): Plan {
+  if (to !== 'hyp' || (from !== 'kernel' && from !== 'linear')) {
+    throw new HypvaError('HYPVA_ARGUMENT', `unchecked: kern_hyp_va goes from kernel to hyp, not from ${from} to ${to}`)
+  }
+  return macroPlan(layout)
+}
+
 /** Loads a plan into the tables of a kernel. */
 export function loadPlan(kernel: Kernel, plan: Plan): void {
   if (plan.kind === 'macro') {

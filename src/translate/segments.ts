@@ -53,7 +53,9 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
 
   for (const piece of memory(layout)) {
     for (const sourceSpace of viewsOf(piece, source)) {
-      for (const targetSpace of targetsOf(piece, target)) {
+      for (const targetSpace of to === 'hyp' && layout.mode === 'vhe'
+        ? sameView(sourceSpace, piece)
+        : targetsOf(piece, target)) {
         const missing = [...offsets.missing(sourceSpace), ...offsets.missing(targetSpace)]
         for (const field of missing) wanting.add(field)
         if (missing.length === 0) segments.push(...directed(offsets, piece, sourceSpace, targetSpace))
@@ -95,6 +97,11 @@ function viewsOf(piece: Piece, source: Space): ConcreteSpace[] {
 function targetsOf(piece: Piece, target: Space): ConcreteSpace[] {
   if (target === 'kernel') return piece.image ? ['image'] : ['linear']
   return piece.image || (target !== 'image' && target !== 'link') ? [target] : []
+}
+
+/** With VHE kern_hyp_va is the identity: a kernel address stays the one it is. */
+function sameView(source: ConcreteSpace, piece: Piece): ConcreteSpace[] {
+  return source === 'linear' || source === 'image' ? [source] : targetsOf(piece, 'kernel')
 }
 
 function directed(offsets: Offsets, piece: Piece, from: ConcreteSpace, to: ConcreteSpace): DirectedSegment[] {

@@ -1,11 +1,10 @@
+import { CUT_CONTEXT } from './cuts.js'
 import { loadPlan, type Plan } from './plan.js'
 import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
 import { Kernel } from './wasm.js'
 
 /** Bytes of a token that may have to wait for the next chunk: 0x and sixteen digits. */
 const HELD = 18
-/** Bytes of the text before a chunk that the kernel looks at. */
-const CONTEXT = 3
 /** The kernel's word for "apply the macro". */
 const MACRO = 0xffff_ffff
 
@@ -49,11 +48,27 @@ export class TextRewriter implements Rewriter {
   space(): Uint8Array {
     const { kernel, base } = this
     // What was held back moves to the front, with the bytes before it that the kernel looks back at.
-    kernel.bytes.copyWithin(base - CONTEXT, base + this.consumed - CONTEXT, base + this.length)
+    kernel.bytes.copyWithin(base - CUT_CONTEXT, base + this.consumed - CUT_CONTEXT, base + this.length)
     this.offset += this.consumed
     this.length -= this.consumed
     this.consumed = 0
     return kernel.bytes.subarray(base + this.length, base + this.length + this.chunk)
+  }
+
+  /**
+   * Begins anew in the middle of a text, where it may be cut (cuts.ts).
+   * @param offset of the first byte in the whole input
+   * @param context the bytes before it, CUT_CONTEXT of them if there are so many
+   * @returns `space()`
+   */
+  begin(offset: number, context: Uint8Array): Uint8Array {
+    const { kernel, base } = this
+    kernel.bytes.fill(0, base - CUT_CONTEXT, base)
+    kernel.bytes.set(context, base - context.length)
+    this.offset = offset
+    this.length = 0
+    this.consumed = 0
+    return kernel.bytes.subarray(base, base + this.chunk)
   }
 
   commit(length: number, last: boolean): Uint8Array {
@@ -73,6 +88,17 @@ export class TextRewriter implements Rewriter {
   }
 
   end(): void {}
+
+  /**
+   * Puts a chunk into WASM memory and returns the kernel's call on it, for measuring it alone.
+   * @internal
+   */
+  resident(chunk: Uint8Array): () => void {
+    this.space().set(chunk)
+    const { base, dst, segments, minDigits } = this
+    const { rewriteText } = this.kernel.exports
+    return () => rewriteText(base, chunk.length, dst, 1, segments, minDigits)
+  }
 }
 
 /** Room for a chunk, what is held back, five times that for text that grows (0x1 → 16 digits), and slack around each. */

@@ -1,11 +1,14 @@
 import { HypvaError, HypvaTypeError } from '../errors.js'
 import { checkLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
+import type { SymbolTable } from '../symbols/table.js'
 import { assertU64, describe, formatU64, wrap64 } from '../u64.js'
 import { allocateResident, type BatchResult, type ResidentBatch, runBatch } from './batch.js'
 import { BinaryRewriter, type ByteOrder } from './binary.js'
 import { type Explanation, explainAddress, missReason } from './explain.js'
-import { checkedPlan, type Plan } from './plan.js'
+import { createNamer, type NameBatch, type Namer } from './namer.js'
+import { NameRewriter } from './names.js'
+import { checkedPlan, type Plan, uncheckedPlan } from './plan.js'
 import { findSegment, type Segment, SPACES, type Space } from './segments.js'
 import { rewriterStream } from './stream.js'
 import { TextRewriter } from './text.js'
@@ -20,6 +23,15 @@ export interface TranslatorOptions {
    * translated already.
    */
   readonly strict?: boolean
+  /**
+   * Apply kern_hyp_va to every address, as the kernel does, whether it makes sense or not: nothing misses. Only from
+   * `kernel` or `linear` to `hyp`; the layout needs only tagLsb and tagVal (or mode vhe).
+   */
+  readonly unchecked?: boolean
+  /** Symbols of the kernel, for names: one table, or several that complement each other. */
+  readonly symbols?: SymbolTable | readonly SymbolTable[]
+  /** Keep the `__kvm_nvhe_` prefix in names instead of marking them `[nVHE]`. */
+  readonly rawNames?: boolean
 }
 
 /** An address that lies in no segment of a translation. `reason` says where it lies instead. */
@@ -39,19 +51,29 @@ export class Translator {
   readonly layout: HypLayout
   readonly from: Space
   readonly to: Space
-  /** The direction as ranges and constants, ascending: all that the kernels know. */
+  /** The direction as ranges and constants, ascending: all that the kernels know. Empty when unchecked. */
   readonly segments: readonly Segment[]
   private readonly plan: Plan
   private readonly strict: boolean
+  private readonly naming: Pick<TranslatorOptions, 'symbols' | 'rawNames'>
+  private madeNamer: Namer | undefined
 
   /** @internal use createTranslator */
-  constructor(layout: HypLayout, from: Space, to: Space, strict: boolean) {
+  constructor(
+    layout: HypLayout,
+    from: Space,
+    to: Space,
+    strict: boolean,
+    plan: Plan,
+    naming: Pick<TranslatorOptions, 'symbols' | 'rawNames'> = {},
+  ) {
+    this.naming = naming
     this.layout = layout
     this.from = from
     this.to = to
     this.strict = strict
-    this.plan = checkedPlan(layout, from, to)
-    this.segments = this.plan.kind === 'checked' ? this.plan.segments : []
+    this.plan = plan
+    this.segments = plan.kind === 'checked' ? plan.segments : []
   }
 
   /**
@@ -70,7 +92,9 @@ export class Translator {
   /** Translates one address; undefined when it lies in no segment. Throws only for what is no 64-bit bigint. */
   tryTranslate(address: bigint): bigint | undefined {
     assertU64(address, 'address')
-    const segment = findSegment(this.segments, address)
+    const { plan } = this
+    if (plan.kind === 'macro') return wrap64((address & plan.mask) + plan.tag)
+    const segment = findSegment(plan.segments, address)
     return segment === undefined ? undefined : wrap64(address + segment.delta)
   }
 
@@ -115,7 +139,7 @@ export class Translator {
    */
   textStream(): TransformStream<Uint8Array, Uint8Array> {
     const rewriter = new TextRewriter(this.plan, { countAll: this.strict })
-    return rewriterStream(rewriter, this.strict ? (offset) => this.streamMiss(offset) : undefined)
+    return rewriterStream(rewriter, this.onMiss())
   }
 
   /**
@@ -124,7 +148,46 @@ export class Translator {
    */
   binaryStream(order: ByteOrder = 'le'): TransformStream<Uint8Array, Uint8Array> {
     const rewriter = new BinaryRewriter(this.plan, order)
-    return rewriterStream(rewriter, this.strict ? (offset) => this.streamMiss(offset) : undefined)
+    return rewriterStream(rewriter, this.onMiss())
+  }
+
+  /**
+   * The name of one address of the source space, as the kernel prints it: `handle_trap+0x8c/0x180 [nVHE]`; undefined when no
+   * symbol covers it.
+   * @throws HypvaError `HYPVA_SYMBOLS` without symbols, or with those of another kernel or boot; MissingFieldError when the
+   *   layout does not tell where the image is
+   */
+  name(address: bigint): string | undefined {
+    return this.namer().name(address)
+  }
+
+  /**
+   * The symbols of an array of addresses of the source space.
+   * @throws as `name`; HypvaTypeError (`HYPVA_ARGUMENT`) for what is no BigUint64Array
+   */
+  nameBatch(input: BigUint64Array): NameBatch {
+    return this.namer().nameBatch(input)
+  }
+
+  /** A stream of text in which every address of the source space that has a name gives way to it. Throws as `name`. */
+  nameStream(): TransformStream<Uint8Array, Uint8Array> {
+    return rewriterStream(new NameRewriter(this.namer(), { countAll: this.strict }), this.onMiss())
+  }
+
+  /** As `textStream()`, with ` <name>` behind each address that has one. Throws as `name`. */
+  annotateStream(): TransformStream<Uint8Array, Uint8Array> {
+    const rewriter = new NameRewriter(this.namer(), { annotate: this.plan, countAll: this.strict })
+    return rewriterStream(rewriter, this.onMiss())
+  }
+
+  private namer(): Namer {
+    const { symbols = [], rawNames = false } = this.naming
+    this.madeNamer ??= createNamer(this.layout, symbols, { from: this.from, rawNames })
+    return this.madeNamer
+  }
+
+  private onMiss(): ((offset: number) => HypvaError) | undefined {
+    return this.strict ? (offset) => this.streamMiss(offset) : undefined
   }
 
   private batchMiss(address: bigint, index: number): MissError {
@@ -143,10 +206,11 @@ export class Translator {
  */
 export function createTranslator(layout: HypLayout, options: TranslatorOptions = {}): Translator {
   checkLayout(layout)
-  const { from = 'kernel', to = 'hyp', strict = false } = options
+  const { from = 'kernel', to = 'hyp', strict = false, unchecked = false, symbols, rawNames = false } = options
   assertSpace(from, 'from')
   assertSpace(to, 'to')
-  return new Translator(layout, from, to, strict)
+  const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
+  return new Translator(layout, from, to, strict, plan, { ...(symbols && { symbols }), rawNames })
 }
 
 function assertSpace(value: unknown, what: string): asserts value is Space {

@@ -10,10 +10,28 @@ interface KernelExports {
   segmentCapacity(): number
   heapAt(): number
   textSlack(): number
+  namesAt(): number
+  nameSegmentsAt(): number
+  nameSegmentCapacity(): number
   maskTag(src: number, dst: number, count: number): void
   swapBytes(at: number, count: number): void
   translateBatch(src: number, dst: number, count: number, segments: number): void
+  scanPatch(start: number, end: number, hits: number, capacity: number): number
   rewriteText(src: number, length: number, dst: number, last: number, segments: number, minDigits: number): number
+  nameBatch(src: number, entries: number, offsets: number, count: number, segments: number, before: number): void
+  nameText(
+    src: number,
+    length: number,
+    dst: number,
+    last: number,
+    segments: number,
+    minDigits: number,
+    translate: number,
+    before: number,
+  ): void
+  hexLines(src: number, dst: number, count: number): void
+  tokenValues(src: number, length: number, dst: number, last: number): number
+  tally(src: number, count: number, segments: number, counters: number): void
 }
 
 const WASM_PAGE = 65536
@@ -21,7 +39,7 @@ const WASM_PAGE = 65536
 let compiled: WebAssembly.Module | undefined
 
 /** The kernels, compiled once. Synchronous: the module is some kilobytes and comes embedded. */
-function kernelModule(): WebAssembly.Module {
+export function kernelModule(): WebAssembly.Module {
   if (compiled === undefined) {
     const text = atob(KERNEL_WASM_BASE64)
     const bytes = new Uint8Array(text.length)
@@ -31,12 +49,28 @@ function kernelModule(): WebAssembly.Module {
   return compiled
 }
 
+/** Gives a thread the module that another has compiled. */
+export function useModule(module: WebAssembly.Module): void {
+  compiled = module
+}
+
 /** What the last checked batch or text chunk found. */
 export interface KernelResult {
   readonly translated: number
   readonly missed: number
   /** Index of the first address, or byte offset of the first token, that did not translate; -1 when none. */
   readonly firstMiss: number
+}
+
+/** Where a symbol table stands in the kernels' memory, and what its buckets cover. */
+export interface NamePlaces {
+  readonly count: number
+  readonly starts: number
+  readonly texts: number
+  readonly buckets: number
+  readonly base: bigint
+  readonly span: bigint
+  readonly shift: number
 }
 
 /**
@@ -74,7 +108,27 @@ export class Kernel {
   }
 
   setSegments(segments: readonly Segment[]): void {
-    let at = this.exports.segmentsAt()
+    this.putSegments(this.exports.segmentsAt(), segments)
+  }
+
+  setNameSegments(segments: readonly Segment[]): void {
+    this.putSegments(this.exports.nameSegmentsAt(), segments)
+  }
+
+  /** Says where the symbol table is; see NAMES of assembly/memory.ts. */
+  setNames(names: NamePlaces): void {
+    const { view } = this
+    const at = this.exports.namesAt()
+    view.setUint32(at, names.count, true)
+    view.setUint32(at + 4, names.starts, true)
+    view.setUint32(at + 8, names.texts, true)
+    view.setUint32(at + 12, names.buckets, true)
+    view.setBigUint64(at + 16, names.base, true)
+    view.setBigUint64(at + 24, names.span, true)
+    view.setUint32(at + 32, names.shift, true)
+  }
+
+  private putSegments(at: number, segments: readonly Segment[]): void {
     for (const { start, end, delta } of segments) {
       this.view.setBigUint64(at, start, true)
       this.view.setBigUint64(at + 8, end - start, true)

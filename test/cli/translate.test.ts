@@ -12,8 +12,8 @@ import {
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
-import { boot, machineJson } from '../fixtures.ts'
-import { hypva, MAIN, scratch } from './hypva.ts'
+import { boot, fixture, machineJson } from '../fixtures.ts'
+import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()
 const LAYOUT = join(dir, 'layout.json')
@@ -24,6 +24,8 @@ const { pairs } = boot('exec-6.1-kaslr')
 const KERNEL = pairs.map(({ kernel_va }) => kernel_va).slice(0, 20)
 // Sixteen digits in, sixteen out.
 const HYP = pairs.map(({ hyp_va }) => `0x${hyp_va.slice(2).padStart(16, '0')}`).slice(0, 20)
+
+const REAL_LOG = fixture('traces/exec-6.1-kaslr.log.gz')
 
 /** A file of raw addresses. */
 function raw(addresses: readonly string[], order: 'le' | 'be'): Buffer {
@@ -155,9 +157,28 @@ describe('what is wrong is said in one line', () => {
     expect([missing.code, missing.out.length]).toEqual([2, 0])
   })
 
-  test('damaged gzip', () => {
-    const whole = gzipSync('some text that is long enough to be cut in the middle of it')
-    expectFailure(['translate', file('cut.gz', whole.subarray(0, 30)), '-l', LAYOUT], 2, /cut\.gz: damaged gzip data/)
+  test('damaged gzip: what could be decoded comes out, then the message', () => {
+    const whole = gzipSync(REAL_LOG)
+    for (const length of [30, 1000, 20_000, 200_000, whole.length - 1]) {
+      const { out, err, code } = hypva(['translate', '-l', LAYOUT, '--from', 'image', '--to', 'image'], {
+        input: whole.subarray(0, length),
+      })
+      expect(err).toMatch(/^hypva: cannot read standard input: damaged gzip data \(.*\)\n$/)
+      expect(code).toBe(2)
+      const zcat = spawnSync('zcat', { input: whole.subarray(0, length), maxBuffer: 2 ** 26 }).stdout
+      expect(out.equals(zcat)).toBe(true)
+    }
+    const bad = Buffer.from(whole)
+    bad.fill(0xff, 100_000, 100_100)
+    expect(hypva(['translate', '-l', LAYOUT], { input: bad })).toMatchObject({ code: 2 })
+  })
+
+  test('damaged gzip from a pipe that stays open ends it all the same', async () => {
+    const child = spawn(process.execPath, [MAIN, 'translate', '-l', LAYOUT], { stdio: ['pipe', 'ignore', 'pipe'] })
+    const damaged = gzipSync('x'.repeat(1000))
+    damaged.fill(0xff, 10, 20)
+    child.stdin.write(damaged)
+    expect(await new Promise((resolve) => child.on('close', resolve))).toBe(2)
   })
 
   test('an odd-sized binary file: whole addresses come out, then the offset', () => {
@@ -166,6 +187,9 @@ describe('what is wrong is said in one line', () => {
     expect(out.equals(raw(HYP.slice(0, 3), 'le'))).toBe(true)
     expect(err).toMatch(/standard input: byte 24: 3 of the 8 bytes of an address/)
     expect(code).toBe(2)
+    const kept = join(dir, 'whole.bin')
+    expect(hypva(['translate', '-l', LAYOUT, '--format', 'u64le', '-o', kept], { input }).code).toBe(2)
+    expect(readFileSync(kept).equals(raw(HYP.slice(0, 3), 'le'))).toBe(true)
   })
 
   test('layouts', () => {
@@ -196,7 +220,11 @@ describe('what is wrong is said in one line', () => {
   })
 
   test('flags', () => {
-    expectFailure(['translate', '-l', LAYOUT, '--unchecked', '--from', 'hyp'], 2, /--unchecked applies kern_hyp_va/)
+    expectFailure(
+      ['translate', '-l', LAYOUT, '--unchecked', '--from', 'hyp'],
+      2,
+      /unchecked: kern_hyp_va goes from kernel to hyp, not from hyp to kernel/,
+    )
     expectFailure(['translate', '-l', LAYOUT, '--from', 'nowhere'], 2, /nowhere.*Allowed choices are kernel, linear/)
     expectFailure(['translate', '-l', LAYOUT, '--fromm', 'hyp'], 2, /unknown option '--fromm'.*Did you mean --from/)
     expectFailure(['translate'], 2, /required option '-l, --layout <file>'/)
@@ -230,8 +258,8 @@ describe('the output file is the old one or the complete new one', () => {
 
   test('after an error the old one stays and nothing lies beside it', () => {
     const out = file('kept.bin', 'old')
-    const odd = file('odd.bin', Buffer.alloc(11))
-    expect(hypva(['translate', odd, '-l', LAYOUT, '--format', 'u64le', '-o', out]).code).toBe(2)
+    const cut = file('cut-log.gz', gzipSync(REAL_LOG).subarray(0, 200_000))
+    expectFailure(['translate', cut, '-l', LAYOUT, '-o', out], 2, /cut-log\.gz: damaged gzip data/)
     expect(readFileSync(out, 'utf8')).toBe('old')
     expectFailure(['translate', input, '-l', LAYOUT, '-o', dir], 2, /cannot write .*: is a directory/)
     expectFailure(['translate', input, '-l', LAYOUT, '-o', join(dir, 'no/where')], 2, /cannot write .*: no such file/)
@@ -286,7 +314,7 @@ describe('the output file is the old one or the complete new one', () => {
     child.stderr.on('data', (bytes) => {
       err += bytes
     })
-    const temporary = () => readdirSync(dir).some((name) => name.startsWith('.interrupted.txt'))
+    const temporary = () => readdirSync(dir).some((name) => name.endsWith('.tmp'))
     while (!temporary()) await new Promise((resolve) => setTimeout(resolve, 10))
     child.kill('SIGINT')
     const signal = await new Promise((resolve) => child.on('close', (_, s) => resolve(s)))
@@ -306,6 +334,32 @@ describe('a filter', () => {
     expect(stdout.toString()).toBe(`${HYP[0]} and more\n`)
     expect(stderr.toString()).toBe('exit 0\n')
   })
+
+  const SAMPLE = ['-l', join(ROOT, 'samples/exec-6.1.layout.json')]
+  const commands = [
+    ['--version'],
+    ['--help'],
+    ['translate', '--help'],
+    ['explain', '0x89b380ef1c00', ...SAMPLE],
+    ['layout', 'show', ...SAMPLE],
+    ['layout', 'compute', '-m', join(ROOT, 'samples/exec-6.1.machine.json')],
+    ['layout', 'recover', join(ROOT, 'samples/recover/pairs.txt')],
+  ]
+
+  test.each(commands.map((c) => [c.slice(0, 2).join(' '), c] as const))(
+    '%s into a closed pipe, into a full disk',
+    (_, args) => {
+      const run = (script: string) =>
+        spawnSync('bash', ['-c', script, process.execPath, MAIN, ...args], { encoding: 'utf8' })
+      const closed = run('{ sleep 0.2; "$0" "$@"; echo "exit $?" >&2; } | true')
+      expect(closed.stderr).toBe('exit 0\n')
+      const full = run('"$0" "$@" > /dev/full')
+      expect(full.status).toBe(2)
+      expect(full.stderr).not.toMatch(/^\s+at /m)
+      const { status } = run('"$0" "$@" > /dev/null 2> /dev/full')
+      expect(status).toBe(0)
+    },
+  )
 
   test('line in, line out: it answers before its input ends', async () => {
     const child = spawn(process.execPath, [MAIN, 'translate', '-l', LAYOUT])

@@ -1,0 +1,110 @@
+import { createTranslator, type HypLayout, kernHypVaBatch } from 'hypva'
+import { measure, ratio, type Subject } from './measure.js'
+import type { Native } from './native.js'
+import type { Report } from './report.js'
+
+const TAG = 0x89b380000000n
+
+/** Plain JavaScript at its best: one monomorphic loop that V8 compiles to machine words. */
+function plainBigint(input: BigUint64Array, output: BigUint64Array): void {
+  for (let i = 0; i < input.length; i++) output[i] = (input[i]! & 0x7fffffffn) + 0x89b380000000n
+}
+
+/** The same through 32-bit halves. */
+function plainInt32(input: Int32Array, output: Int32Array): void {
+  for (let i = 0; i < input.length; i += 2) {
+    output[i] = (input[i]! & 0x7fffffff) | 0x80000000
+    output[i + 1] = 0x89b3
+  }
+}
+
+export async function benchBatches(layout: HypLayout, native: Native | undefined, report: Report): Promise<void> {
+  const only: HypLayout = { tagLsb: 31, tagVal: TAG >> 31n }
+  const unchecked = createTranslator(layout, { from: 'linear', to: 'hyp' })
+  const three = createTranslator(withBanks(layout), { from: 'kernel', to: 'hyp' })
+
+  for (const size of [64, 512, 4096, 65536, 1 << 20, 8 << 20]) {
+    const input = new BigUint64Array(size).fill(0xffff6f3700001000n)
+    const output = new BigUint64Array(size)
+    const input32 = new Int32Array(input.buffer)
+    const output32 = new Int32Array(output.buffer)
+    const subjects: Subject[] = [
+      { name: 'heap batch', run: () => kernHypVaBatch(only, input, output) },
+      { name: 'heap batch, checked', run: () => unchecked.translateBatch(input, output) },
+      { name: 'plain JS, BigUint64Array', run: () => plainBigint(input, output) },
+      { name: 'plain JS, Int32Array pairs', run: () => plainInt32(input32, output32) },
+      { name: 'TypedArray.set', run: () => output.set(input) },
+    ]
+    if (size >= 4096) {
+      const resident = createTranslator(only, { unchecked: true }).allocate(size)
+      const checked = three.allocate(size)
+      resident.addresses.fill(0xffff6f3700001000n)
+      checked.addresses.forEach((_, i) => {
+        checked.addresses[i] = three.segments[i % 3]!.start + BigInt(i % 4096)
+      })
+      subjects.push({ name: 'resident batch, unchecked', run: () => resident.translate() })
+      const repetitions = Math.max(1, Math.floor(200_000 / size))
+      if (native !== undefined) {
+        subjects.push({ name: 'C in place', run: () => native.time(`mask ${size} ${repetitions}`) })
+        subjects.push({ name: 'C in place, 128-bit vectors', run: () => native.time(`mask128 ${size} ${repetitions}`) })
+        subjects.push({ name: 'C memcpy', run: () => native.time(`copy ${size} ${repetitions}`) })
+      }
+      subjects.push({ name: 'resident batch, checked, 3 segments', run: () => checked.translate() })
+    }
+    const times = await measure(subjects, { rounds: size > 1e6 ? 7 : 9, time: size > 1e6 ? 60 : 25 })
+    report.table(`${count(size)} addresses`, [...times.values()], (ms) => `${(size / ms / 1e6).toFixed(2)} Gaddr/s`)
+    const of = (name: string) => times.get(name)!
+    const js =
+      of('plain JS, BigUint64Array').median < of('plain JS, Int32Array pairs').median
+        ? 'plain JS, BigUint64Array'
+        : 'plain JS, Int32Array pairs'
+    report.ratio(
+      `heap batch / best plain JS loop, ${count(size)}`,
+      ratio(of('heap batch'), of(js)),
+      size >= 4096 ? 2 : 1,
+    )
+    if (size === 65536 || size === 8 << 20) {
+      report.ratio(
+        `heap batch / TypedArray.set, ${count(size)}`,
+        ratio(of('heap batch'), of('TypedArray.set')),
+        size === 65536 ? 0.45 : 0.7,
+      )
+    }
+    if (times.has('C in place')) {
+      report.ratio(
+        `resident unchecked / C in place with 128-bit vectors, ${count(size)}`,
+        ratio(of('resident batch, unchecked'), of('C in place, 128-bit vectors')),
+        0.95,
+      )
+      report.ratio(
+        `resident unchecked / C in place, ${count(size)}`,
+        ratio(of('resident batch, unchecked'), of('C in place')),
+        0.95,
+      )
+    }
+    if (size === 4096) {
+      report.ratio(
+        `resident checked (3 segments) / resident unchecked, ${count(size)}`,
+        ratio(of('resident batch, checked, 3 segments'), of('resident batch, unchecked')),
+        0.5,
+      )
+    }
+  }
+}
+
+/** The layout with a second bank, so that kernel → hyp has three segments. */
+function withBanks(layout: HypLayout): HypLayout {
+  const [{ start, end }] = layout.dram as [{ start: bigint; end: bigint }]
+  const middle = (start + end) / 2n
+  return {
+    ...layout,
+    dram: [
+      { start, end: middle },
+      { start: middle + 0x10000n, end },
+    ],
+  }
+}
+
+function count(size: number): string {
+  return size >= 1 << 20 ? `${size >> 20} Mi` : size >= 1024 ? `${size >> 10} Ki` : String(size)
+}

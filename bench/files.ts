@@ -1,0 +1,124 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { textInputs } from './inputs.js'
+import { measure, ratio, type Subject } from './measure.js'
+import type { Report } from './report.js'
+
+/** Whole processes, file to file, on files that are in the page cache. */
+export async function benchFiles(root: string, report: Report, megabytes: number): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'hypva-bench-'))
+  try {
+    const main = join(root, 'dist/cli/main.cjs')
+    const layout = join(root, 'samples/exec-6.1.layout.json')
+    const log = textInputs(root).find(({ name }) => name.startsWith('QEMU'))!.bytes
+    const text = fill(join(dir, 'text'), log, megabytes)
+    const raw = fill(join(dir, 'raw'), words(), megabytes)
+    const out = join(dir, 'out')
+    const hypva = (...args: string[]) => ({ run: () => run(process.execPath, [main, ...args]) })
+    const shell = (script: string) => ({ run: () => run('sh', ['-c', script]) })
+    const translate = `"${process.execPath}" "${main}" translate -l "${layout}"`
+
+    const textTimes = await measure(
+      [
+        { name: 'hypva translate', ...hypva('translate', text, '-l', layout, '-o', out) },
+        { name: 'cp', ...shell(`cp "${text}" "${out}.cp"`) },
+      ],
+      { rounds: 7, time: 0, iterations: 1 },
+    )
+    const size = (ms: number) => `${(megabytes / ms).toFixed(2)} GB/s`
+    report.table(`Text, file to file, ${megabytes} MB`, [...textTimes.values()], size)
+    report.ratio('text file to file / cp', ratio(textTimes.get('hypva translate')!, textTimes.get('cp')!), 0.75)
+
+    // The same rewrite in perl, which computes on 64 bits exactly; on a part of the text, it takes its time.
+    const part = fill(join(dir, 'part'), log, megabytes * 0.4)
+    const perl = `perl -pe 's/(?<![0-9A-Za-z_])(0x)?(ffff[0-9a-f]{12})(?![0-9A-Za-z_])/$v=hex($2); ($v-0xffffad4306200000) < 0x2010000 && $v >= 0xffffad4306200000 ? ($1\\/\\/"").sprintf("%016x",$v-0xffffad4306200000+0x89b380200000) : $&/ge'`
+    const perlTimes = await measure(
+      [
+        { name: 'hypva translate', ...hypva('translate', part, '-l', layout, '-o', out) },
+        { name: 'perl -pe', ...shell(`${perl} "${part}" > "${out}.perl"`) },
+      ],
+      { rounds: 3, time: 0, iterations: 1 },
+    )
+    report.table(
+      `Text, file to file, ${Math.round(megabytes * 0.4)} MB`,
+      [...perlTimes.values()],
+      (ms) => `${((megabytes * 0.4) / ms).toFixed(2)} GB/s`,
+    )
+    report.ratio(
+      'text file to file / perl -pe',
+      ratio(perlTimes.get('hypva translate')!, perlTimes.get('perl -pe')!),
+      12,
+    )
+    execFileSync('cmp', [out, `${out}.perl`])
+
+    const rawTimes = await measure(
+      [
+        {
+          name: 'hypva translate --format u64le',
+          ...hypva('translate', raw, '-l', layout, '-o', out, '--format', 'u64le'),
+        },
+        { name: 'cp', ...shell(`cp "${raw}" "${out}.cp"`) },
+      ],
+      { rounds: 7, time: 0, iterations: 1 },
+    )
+    report.table(`Raw u64, file to file, ${megabytes} MB`, [...rawTimes.values()], size)
+    report.ratio(
+      'raw u64 file to file / cp',
+      ratio(rawTimes.get('hypva translate --format u64le')!, rawTimes.get('cp')!),
+      0.85,
+    )
+
+    const pipeTimes = await measure(
+      [
+        { name: 'cat | hypva translate | wc', ...shell(`cat "${text}" | ${translate} | cat > /dev/null`) },
+        { name: 'cat | cat | wc', ...shell(`cat "${text}" | cat | cat > /dev/null`) },
+      ],
+      { rounds: 5, time: 0, iterations: 1 },
+    )
+    report.table(`Text, pipe to pipe, ${megabytes} MB`, [...pipeTimes.values()], size)
+    report.ratio(
+      'pipe to pipe / cat | cat',
+      ratio(pipeTimes.get('cat | hypva translate | wc')!, pipeTimes.get('cat | cat | wc')!),
+      0.5,
+    )
+
+    const startup: Subject[] = [
+      { name: 'hypva --version', ...hypva('--version') },
+      { name: 'node -e 0', run: () => run(process.execPath, ['-e', '0']) },
+    ]
+    const startTimes = await measure(startup, { rounds: 9, time: 0, iterations: 5 })
+    report.table('Start-up', [...startTimes.values()], (ms) => `${ms.toFixed(1)} ms`)
+    report.ratio(
+      'hypva --version / node -e 0, wall',
+      ratio(startTimes.get('node -e 0')!, startTimes.get('hypva --version')!),
+      1.2,
+      true,
+    )
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+}
+
+function run(command: string, args: string[]): void {
+  const { status, stderr } = spawnSync(command, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}`)
+}
+
+/** A file of about `megabytes` made of whole copies of `block`. */
+function fill(path: string, block: Buffer, megabytes: number): string {
+  const fd = openSync(path, 'w')
+  for (let size = 0; size < megabytes * 1e6; size += block.length) writeSync(fd, block)
+  closeSync(fd)
+  return path
+}
+
+/** Raw addresses of the image and of the linear map in turn. */
+function words(): Buffer {
+  const array = new BigUint64Array(1 << 17)
+  for (let i = 0; i < array.length; i++) {
+    array[i] = (i % 2 === 0 ? 0xffffad4306200000n : 0xffff6f3700000000n) + BigInt((i * 4097) % 0x2000000)
+  }
+  return Buffer.from(array.buffer)
+}

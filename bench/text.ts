@@ -1,0 +1,42 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { TextRewriter } from '#dist/translate/text.js'
+import { textInputs } from './inputs.js'
+import { measure, ratio, type Subject } from './measure.js'
+import type { Native } from './native.js'
+import type { Report } from './report.js'
+
+const CHUNK = 65536
+
+/** The kernel alone: a chunk that is in WASM memory already, beside the same algorithm in C with AVX2. */
+export async function benchText(root: string, native: Native | undefined, report: Report): Promise<void> {
+  for (const { name, bytes, ranges } of textInputs(root)) {
+    const rewriter = new TextRewriter({ kind: 'checked', segments: ranges }, { chunk: CHUNK })
+    const chunk = bytes.subarray(0, CHUNK)
+    const kernel = rewriter.resident(chunk)
+    const subjects: Subject[] = [{ name: 'WASM', run: () => void kernel() }]
+    const stays = ranges.every(({ delta }) => delta === 0n)
+    if (native !== undefined && stays) {
+      writeFileSync(join(root, '.build/bench-text'), chunk)
+      await native.ask(`load ${join(root, '.build/bench-text')}`)
+      const digits = ranges[0]!.start.toString(16).length
+      const table = ranges.map(({ start, end, delta }) => `${start} ${end - start} ${delta}`).join(' ')
+      subjects.push({
+        name: 'C with AVX2',
+        run: () => native.time(`text ${CHUNK} 50 ${digits} ${ranges.length} ${table}`),
+      })
+    }
+    const times = await measure(subjects, { rounds: 9, time: 30 })
+    report.table(`Text in memory: ${name}`, [...times.values()], (ms) => `${(chunk.length / ms / 1e6).toFixed(2)} GB/s`)
+    const wasm = times.get('WASM')!
+    const bar = name.startsWith('ftrace') ? 4 : 2
+    const speed = (ms: number) => chunk.length / ms / 1e6
+    report.ratio(
+      `GB/s of the text kernel: ${name}`,
+      { median: speed(wasm.median), min: speed(wasm.max), max: speed(wasm.min) },
+      bar,
+    )
+    if (times.has('C with AVX2'))
+      report.ratio(`text kernel / C with AVX2: ${name}`, ratio(wasm, times.get('C with AVX2')!), 0.8)
+  }
+}

@@ -1,0 +1,285 @@
+import type { ByteSource } from '../source.js'
+import { bytesSource, forEachLine, readFully } from '../source.js'
+import { vaBitsMinOfLinkBase } from '../symbols/line.js'
+import type { Range } from '../u64.js'
+import { formatU64, wrap64 } from '../u64.js'
+import { sayVariable } from './debugger.js'
+import { type CoreSegment, type ElfCore, readElfCore } from './elf-core.js'
+import type { Fact, FileFindings, Quantity } from './facts.js'
+import { kernelKind } from './kernel-address.js'
+import { PatchScanner, weigh } from './patch-scan.js'
+import { KERNEL_VARIABLES } from './symbols.js'
+import { VmcoreinfoReader } from './vmcoreinfo.js'
+
+/** Addresses of symbols: where they are at run time, or where they were linked. */
+export interface SymbolAddresses {
+  readonly file: string
+  readonly linkTime: boolean
+  readonly addresses: ReadonlyMap<string, bigint>
+}
+
+/** Text of any kernel ends this far above its start. */
+const TEXT_SPAN = 1 << 26
+/** Less memory than this no host of KVM has: headers that list less are a cut of a core. */
+const LEAST_RAM = 1n << 25n
+
+type SegmentKind = 'image' | 'linear' | 'physical'
+
+interface KnownSegment extends CoreSegment {
+  readonly physical: bigint
+  readonly kind: SegmentKind
+  readonly index: number
+}
+
+/** Reads an ELF core: VMCOREINFO, what the program headers say, the kernel's variables where symbols tell their places, and its text. */
+export function readCore(
+  source: ByteSource,
+  findings: FileFindings,
+  symbols: readonly SymbolAddresses[],
+  exhaustive: boolean,
+): void {
+  const core = readElfCore(source)
+  if ('refused' in core) {
+    findings.note(core.refused)
+    if (core.scannable) scanWhole(source, findings)
+    return
+  }
+  for (const warning of core.warnings) findings.note(warning)
+  for (const note of core.notes) {
+    if (note.name !== 'VMCOREINFO') continue
+    const reader = new VmcoreinfoReader(findings, (line) => `VMCOREINFO note, line ${line}`)
+    forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(text.replace(/\0+$/, ''), line))
+  }
+  if (!core.littleEndian) findings.note('a big-endian core: its instructions are little-endian all the same')
+  const segments = classify(core, findings)
+  sayHeaders(segments, findings)
+  for (const table of symbols) readVariables(source, core, segments, table, findings)
+  const scanner = new PatchScanner()
+  for (const { segment, from, length } of scanOrder(segments, findings)) {
+    scanner.scan(
+      source,
+      segment.offset + from,
+      length,
+      segment.physical + BigInt(from),
+      () => !exhaustive && scanner.overwhelming,
+    )
+    if (!exhaustive && scanner.overwhelming) break
+  }
+  reportScan(scanner, findings, 'physical address')
+}
+
+/** Scans all of a file as memory; `place` in reports is the file offset. */
+export function scanWhole(source: ByteSource, findings: FileFindings): PatchScanner {
+  const scanner = new PatchScanner()
+  scanner.scan(source, 0, undefined, 0n)
+  reportScan(scanner, findings, 'offset')
+  return scanner
+}
+
+function fact<Q extends Quantity>(findings: FileFindings, field: Q): Fact<Q>['value'] | undefined {
+  return (findings.facts.find((known) => known.field === field) as Fact<Q> | undefined)?.value
+}
+
+/** Tells image, linear and plain physical segments apart; those that are no memory are left out. */
+function classify(core: ElfCore, findings: FileFindings): KnownSegment[] {
+  const voffset = fact(findings, 'kimageVoffset')
+  const base = fact(findings, 'linkBase')
+  const vaBitsMin = base === undefined ? undefined : vaBitsMinOfLinkBase(base)
+  return core.segments.flatMap((segment, index) => {
+    const { physical, virtual, fileSize } = segment
+    if (physical === undefined || fileSize === 0) return []
+    const shift = wrap64(virtual - physical)
+    let kind: SegmentKind
+    if (shift === 0n) kind = 'physical'
+    else if (virtual >> 52n !== 0xfffn) return []
+    else if (voffset !== undefined && shift === voffset) kind = 'image'
+    else {
+      const told = kernelKind(virtual, vaBitsMin)
+      // /proc/kcore of old kernels gave vmalloc and modules a physical address of 0.
+      if (physical === 0n && told !== 'linear') return []
+      kind = told === 'image' ? 'image' : 'linear'
+    }
+    return [{ ...segment, physical, kind, index }]
+  })
+}
+
+function sayHeaders(segments: readonly KnownSegment[], findings: FileFindings): void {
+  const image = segments.find(({ kind }) => kind === 'image')
+  if (image !== undefined) {
+    const rule = 'segment of the kernel image: virtual - physical address'
+    findings.say('kimageVoffset', wrap64(image.virtual - image.physical), `segment ${image.index}`, rule)
+    const base = fact(findings, 'linkBase')
+    const offset = fact(findings, 'kaslrOffset')
+    const whole = base !== undefined && offset !== undefined && image.virtual === wrap64(base + offset)
+    if (whole && image.memorySize >= 1n << 22n) {
+      findings.say(
+        'end',
+        image.virtual + image.memorySize,
+        `segment ${image.index}`,
+        'end of the segment of the kernel image',
+      )
+    }
+  }
+  const linear = segments.find(({ kind }) => kind === 'linear')
+  if (linear !== undefined) {
+    const rule = 'segment of the linear map: virtual - physical address'
+    findings.say('linearShift', wrap64(linear.virtual - linear.physical), `segment ${linear.index}`, rule)
+  }
+  const ram = merged(segments.filter(({ kind }) => kind !== 'image'))
+  const total = ram.reduce((sum, { start, end }) => sum + (end - start), 0n)
+  if (total >= LEAST_RAM) findings.say('coreRam', ram, 'program headers', 'memory that the program headers list')
+}
+
+function merged(segments: readonly KnownSegment[]): Range[] {
+  const sorted = segments
+    .map(({ physical, memorySize }) => ({ start: physical, end: physical + memorySize }))
+    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  const result: Range[] = []
+  for (const range of sorted) {
+    const last = result.at(-1)
+    if (last !== undefined && range.start <= last.end) {
+      if (range.end > last.end) result[result.length - 1] = { start: last.start, end: range.end }
+    } else result.push(range)
+  }
+  return result
+}
+
+interface ScanRange {
+  readonly segment: KnownSegment
+  readonly from: number
+  readonly length: number
+}
+
+/** Kernel text first: the image's segments, then where the image is in memory, then everything that was not seen yet. */
+function scanOrder(segments: readonly KnownSegment[], findings: FileFindings): ScanRange[] {
+  const whole = (segment: KnownSegment): ScanRange => ({ segment, from: 0, length: segment.fileSize })
+  const image = segments.filter(({ kind }) => kind === 'image')
+  const others = segments.filter(
+    ({ kind, physical, fileSize }) =>
+      kind !== 'image' &&
+      !image.some(
+        (seen) => seen.physical <= physical && physical + BigInt(fileSize) <= seen.physical + BigInt(seen.fileSize),
+      ),
+  )
+  const stext = fact(findings, 'stext')
+  const voffset = fact(findings, 'kimageVoffset')
+  if (image.length > 0 || stext === undefined || voffset === undefined)
+    return [...image.map(whole), ...others.map(whole)]
+  const text = wrap64(stext - voffset)
+  const first: ScanRange[] = []
+  const rest: ScanRange[] = []
+  for (const segment of others) {
+    const end = segment.physical + BigInt(segment.fileSize)
+    if (text + BigInt(TEXT_SPAN) <= segment.physical || end <= text) {
+      rest.push(whole(segment))
+      continue
+    }
+    const from = text > segment.physical ? Number(text - segment.physical) : 0
+    const length = Math.min(TEXT_SPAN, segment.fileSize - from)
+    first.push({ segment, from, length })
+    if (from > 0) rest.push({ segment, from: 0, length: from })
+    if (from + length < segment.fileSize)
+      rest.push({ segment, from: from + length, length: segment.fileSize - from - length })
+  }
+  return [...first, ...rest]
+}
+
+/** Sizes of the kernel's variables; 8 for all others. */
+const SIZES: Readonly<Record<string, number>> = { tag_lsb: 1, kvm_mode: 4 }
+
+/**
+ * Reads the kernel's own variables. Through the image mapping where the core has it: since 7.x the linear alias of .data and .bss is
+ * unmapped and reads as zeros in /proc/kcore, so a zero read any other way says nothing.
+ */
+function readVariables(
+  source: ByteSource,
+  core: ElfCore,
+  segments: readonly KnownSegment[],
+  table: SymbolAddresses,
+  findings: FileFindings,
+): void {
+  const voffset = fact(findings, 'kimageVoffset')
+  const shift = table.linkTime ? fact(findings, 'kaslrOffset') : 0n
+  if (shift === undefined) return
+  const read = (name: string): { value: bigint; image: boolean; at: number } | undefined => {
+    const linked = table.addresses.get(name)
+    if (linked === undefined) return undefined
+    const address = wrap64(linked + shift)
+    const size = SIZES[name] ?? 8
+    for (const kind of ['image', 'physical', 'linear'] as const) {
+      if (kind !== 'image' && voffset === undefined) continue
+      for (const segment of segments) {
+        if (segment.kind !== kind) continue
+        const into = kind === 'image' ? address - segment.virtual : wrap64(address - voffset!) - segment.physical
+        if (into < 0n || into + BigInt(size) > BigInt(segment.fileSize)) continue
+        const at = segment.offset + Number(into)
+        const value = readNumber(source, at, size, core.littleEndian)
+        if (value !== undefined) return { value, image: kind !== 'linear', at }
+      }
+    }
+    return undefined
+  }
+  const mask = read('va_mask')
+  const unset = mask !== undefined && mask.value === 0n
+  for (const name of KERNEL_VARIABLES) {
+    const variable = read(name)
+    if (variable === undefined) continue
+    const { value, image, at } = variable
+    if (!image && value === 0n) continue
+    // An all-zero va_mask: none of its neighbours was set either, or could be read.
+    if (unset && ['tag_lsb', 'tag_val', 'va_mask'].includes(name)) continue
+    const where = `offset ${formatU64(BigInt(at))} (${name})`
+    sayVariable(findings, name, value, where, `the kernel's ${name}, by the symbols of ${table.file}`)
+  }
+}
+
+function readNumber(source: ByteSource, at: number, size: number, littleEndian: boolean): bigint | undefined {
+  const bytes = new Uint8Array(size)
+  try {
+    if (readFully(source, at, bytes) < size) return undefined
+  } catch {
+    return undefined
+  }
+  if (!littleEndian) bytes.reverse()
+  return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n)
+}
+
+/** Turns hits into facts and notes. */
+function reportScan(scanner: PatchScanner, findings: FileFindings, unit: string): void {
+  const { best, strays, rivals } = weigh(scanner.groups)
+  const places = (at: readonly bigint[], count: number) => {
+    const more = count > at.length ? ` and ${count - at.length} more` : ''
+    return `${at.map(formatU64).join(', ')}${more}`
+  }
+  if (best !== undefined) {
+    const { count, form, at } = best
+    const where = `${unit} ${formatU64(at[0]!)}${count > 1 ? ` and ${count - 1} more` : ''}`
+    const rule = `patched instruction sequence${form === 'mask-only' ? ' (mask only: the tag is zero)' : ''}${count > 1 ? `, ${count} that agree` : ''}`
+    findings.say('tagLsb', best.tagLsb, where, rule)
+    findings.say('tagVal', best.tagVal, where, rule)
+  }
+  for (const rival of rivals) {
+    const where = `${unit} ${places(rival.at, rival.count)}`
+    findings.say('tagLsb', rival.tagLsb, where, `patched instruction sequence, ${rival.count} that agree`)
+    findings.say('tagVal', rival.tagVal, where, `patched instruction sequence, ${rival.count} that agree`)
+    findings.rivals.push(rival)
+  }
+  if (rivals.length > 0) findings.note(`holds patched text of ${rivals.length} kernels or boots`)
+  for (const { tagLsb, tagVal, count, at } of strays) {
+    findings.note(
+      `${count} patched sequence${count === 1 ? '' : 's'} disagree: tag_lsb ${tagLsb}, tag_val ${formatU64(tagVal)} at ${unit} ${places(at, count)}`,
+    )
+  }
+  const swapped = best?.swapped ?? rivals.some((rival) => rival.swapped)
+  if (swapped) findings.note('the bytes of every 32-bit word are reversed (big-endian data): read accordingly')
+  if (scanner.unpatched !== undefined) {
+    const { count, first } = scanner.unpatched
+    const what = `${count} kern_hyp_va sequence${count === 1 ? '' : 's'} before patching, first at ${unit} ${formatU64(first)}`
+    findings.note(
+      best === undefined && rivals.length === 0
+        ? `${what}: a kernel image as built, or memory from before KVM patched it; the tag is chosen at boot and not in it`
+        : what,
+    )
+  }
+  if (scanner.unreadable > 0) findings.note(`${scanner.unreadable} bytes could not be read and were skipped`)
+}

@@ -1,0 +1,151 @@
+import type { HypLayout, Mode } from '../layout/types.js'
+import type { Range } from '../u64.js'
+
+/**
+ * What evidence can say: the fields of a layout, and quantities from which they follow. Addresses and offsets are modulo 2^64.
+ */
+export interface Quantities extends Required<HypLayout> {
+  /** uname -r. */
+  release: string
+  mode: Mode
+  /** log2 of twice the distance of PAGE_END from 2^64: vaBits, or for 52 what smaller hardware has (48 or 47). */
+  vaBitsMin: number
+  /** KIMAGE_VADDR: where the image is linked. */
+  linkBase: bigint
+  /** Run-time addresses of _text, _stext and _end. */
+  text: bigint
+  stext: bigint
+  end: bigint
+  /** Image VA of __hyp_idmap_text_start. */
+  idmapSymbol: bigint
+  /** The same symbols where they were linked: run-time address less KASLR offset. */
+  linkStext: bigint
+  linkEnd: bigint
+  linkIdmapSymbol: bigint
+  /** Physical start of /proc/iomem's "Kernel code" and end of its "Kernel data". */
+  codePhys: bigint
+  endPhys: bigint
+  /** A panic's "Hyp Offset": hyp to link-time address. */
+  hypOffset: bigint
+  /** Linear VA - physical address: PAGE_OFFSET - PHYS_OFFSET. */
+  linearShift: bigint
+  /** The tag where it stands: tag_val << tag_lsb. */
+  tag: bigint
+  /** Memory that an ELF core's headers list; DRAM only if the tag agrees. */
+  coreRam: readonly Range[]
+}
+
+export type Quantity = keyof Quantities
+
+/** The fields a layout has, in the order of its JSON. */
+export const LAYOUT_FIELDS = [
+  'generation',
+  'mode',
+  'pageSize',
+  'vaBits',
+  'vaBitsActual',
+  'hypVaBits',
+  'tagLsb',
+  'tagVal',
+  'vaMask',
+  'pageOffset',
+  'physOffset',
+  'dram',
+  'idmap',
+  'image',
+  'kimageVoffset',
+  'kaslrOffset',
+  'hypPhysvirtOffset',
+] as const satisfies readonly (keyof HypLayout)[]
+
+/** How something is known: which file, which line or offset in it, by which rule. */
+export interface Provenance {
+  readonly file: string
+  readonly where: string
+  readonly rule: string
+}
+
+/** One statement of one piece of evidence, or one that follows from others. */
+export interface Fact<Q extends Quantity = Quantity> extends Provenance {
+  readonly field: Q
+  readonly value: Quantities[Q]
+  /**
+   * 2: said by the person. 1: of a preferred file. 0: any other. -1: likely, used where nothing better says otherwise. A derived
+   * fact has the least of those it rests on.
+   */
+  readonly priority: number
+  /** For a derived fact: every quantity it rests on, directly or not. */
+  readonly ancestors?: ReadonlySet<Quantity>
+  /** For a derived fact: the places in the evidence that it rests on. */
+  readonly roots?: readonly Place[]
+}
+
+/** A place in a file. */
+export type Place = Pick<Provenance, 'file' | 'where'>
+
+/** A known pair: a kernel address (linear or image), or a symbol, and where it is at EL2. */
+export interface Pair extends Provenance {
+  readonly kernel: bigint | undefined
+  readonly symbol: string | undefined
+  readonly hyp: bigint
+  readonly priority: number
+}
+
+/** An address that is known to lie in the hyp linear region: a panic's PC, say. */
+export interface HypAddress extends Provenance {
+  readonly hyp: bigint
+  readonly priority: number
+}
+
+/** Something the reader should know about a file that is no fact of the layout. */
+export interface Note {
+  readonly file: string
+  readonly text: string
+}
+
+/** Everything read from the evidence, before anything is concluded. */
+export interface Findings {
+  readonly facts: Fact[]
+  readonly pairs: Pair[]
+  readonly hypAddresses: HypAddress[]
+  readonly notes: Note[]
+  /** Tags that whole groups of patched sequences show, when there is more than one. */
+  readonly rivals: Tag[]
+}
+
+export interface Tag {
+  readonly tagLsb: number
+  readonly tagVal: bigint
+}
+
+/** Collects what one file says. */
+export class FileFindings {
+  readonly facts: Fact[] = []
+  readonly pairs: Pair[] = []
+  readonly hypAddresses: HypAddress[] = []
+  readonly notes: Note[] = []
+  readonly rivals: Tag[] = []
+  readonly file: string
+  readonly priority: number
+
+  constructor(file: string, priority: number) {
+    this.file = file
+    this.priority = priority
+  }
+
+  say<Q extends Quantity>(field: Q, value: Quantities[Q], where: string, rule: string, priority = this.priority): void {
+    this.facts.push({ field, value, file: this.file, where, rule, priority } as Fact)
+  }
+
+  pair(kernel: bigint | undefined, symbol: string | undefined, hyp: bigint, where: string): void {
+    this.pairs.push({ kernel, symbol, hyp, file: this.file, where, rule: 'known pair', priority: this.priority })
+  }
+
+  hypAddress(hyp: bigint, where: string, rule: string): void {
+    this.hypAddresses.push({ hyp, file: this.file, where, rule, priority: this.priority })
+  }
+
+  note(text: string): void {
+    this.notes.push({ file: this.file, text })
+  }
+}

@@ -1,0 +1,92 @@
+import { joinTouching } from '../layout/ranges.js'
+import type { Range } from '../u64.js'
+import type { FileFindings } from './facts.js'
+
+const LINE = /^( *)([0-9a-f]{8,16})-([0-9a-f]{8,16}) : (.+)$/
+
+interface Entry extends Range {
+  readonly name: string
+  readonly line: number
+}
+
+/** /proc/iomem: System RAM is memblock's memory, Kernel code and data are the image. */
+export class IomemReader {
+  private readonly top: Entry[] = []
+  private readonly kernel: Entry[] = []
+  /** Bounds of reserved memory inside System RAM: the kernel rounds them out to pages. */
+  private bounds = 0n
+  private count = 0
+  private zero = 0
+
+  line(text: string, line: number): boolean {
+    const match = LINE.exec(text)
+    if (match === null) return false
+    this.count++
+    const start = BigInt(`0x${match[2]}`)
+    const last = BigInt(`0x${match[3]}`)
+    if (last === 0n) this.zero++
+    if (last <= start) return true
+    const entry = { start, end: last + 1n, name: match[4]!, line }
+    if (match[1] === '') this.top.push(entry)
+    else if (entry.name === 'reserved') this.bounds |= entry.start | entry.end
+    else if (entry.name === 'Kernel code' || entry.name === 'Kernel data') this.kernel.push(entry)
+    return true
+  }
+
+  get found(): boolean {
+    return this.count > 0
+  }
+
+  report(findings: FileFindings): void {
+    if (this.count === 0) return
+    if (this.zero === this.count) {
+      findings.note('all addresses are 0: /proc/iomem hides them from this reader; read it as root')
+      return
+    }
+    const ram = this.top.filter(({ name }) => name === 'System RAM')
+    const first = ram[0]
+    if (first !== undefined) {
+      const { banks, extended } = this.banks(ram)
+      const lines = ram.map(({ line }) => line)
+      const where = lines.length === 1 ? `line ${lines[0]}` : `lines ${lines.join(', ')}`
+      const rule = extended
+        ? 'System RAM, and the reserved memory touching it (memblock holds it, the linear map leaves it out)'
+        : 'System RAM'
+      findings.say('dram', banks, where, rule)
+    }
+    if (this.bounds !== 0n && this.bounds % 8192n === 4096n) {
+      findings.say(
+        'pageSize',
+        4096,
+        'reserved ranges in System RAM',
+        'they are rounded to pages, and some to no more than 4096',
+      )
+    }
+    if (this.top.some(({ name }) => name.startsWith('System RAM ('))) {
+      findings.note('memory added after boot ("System RAM (…)") is left out of dram: the layout was fixed before')
+    }
+    for (const { name, start, end, line } of this.kernel) {
+      if (name === 'Kernel code') findings.say('codePhys', start, `line ${line}`, 'start of Kernel code')
+      else findings.say('endPhys', end, `line ${line}`, 'end of Kernel data: physical address of _end')
+    }
+  }
+
+  /**
+   * arm64 lists all of memblock's memory at the top level, what must not be mapped (firmware's) as "reserved". The kernel
+   * takes tag_lsb from the ends of all of it, so such ranges count as DRAM where they continue System RAM.
+   */
+  private banks(ram: readonly Entry[]): { banks: Range[]; extended: boolean } {
+    let chosen: readonly Range[] = ram
+    const reserved = this.top.filter(({ name }) => name === 'reserved')
+    for (;;) {
+      const more = reserved.filter(
+        (entry) =>
+          !chosen.includes(entry) && chosen.some(({ start, end }) => start === entry.end || end === entry.start),
+      )
+      if (more.length === 0) break
+      chosen = [...chosen, ...more]
+    }
+    const sorted = chosen.map(({ start, end }) => ({ start, end })).sort((a, b) => (a.start < b.start ? -1 : 1))
+    return { banks: joinTouching(sorted), extended: chosen.length > ram.length }
+  }
+}

@@ -1,0 +1,217 @@
+import { HOW_TO_LEARN } from '../layout/fields.js'
+import { checkLayout } from '../layout/json.js'
+import type { HypLayout, Machine } from '../layout/types.js'
+import type { ByteSource } from '../source.js'
+import { lowMask } from '../u64.js'
+import { type Conclusions, type Conflict, conclude, type Values } from './derive.js'
+import { type Fact, LAYOUT_FIELDS, type Note, type Provenance, type Tag } from './facts.js'
+import { type EvidenceKind, readEvidence } from './read.js'
+import { factsOfPairs, solveTag } from './tag.js'
+
+export interface RecoverOptions {
+  /** Names of sources to believe where others disagree. */
+  readonly prefer?: readonly string[]
+  /** Fields that a person says, over all evidence. */
+  readonly given?: Partial<HypLayout>
+  /** Scan all of a core, not only until its text has settled the tag. */
+  readonly exhaustive?: boolean
+}
+
+/** What the evidence amounts to. */
+export interface Recovery {
+  /** Every field that is known; without tagLsb and tagVal it is no layout to translate with yet. */
+  readonly layout: Partial<HypLayout>
+  /** How each field of `layout` is known. */
+  readonly provenance: Readonly<Partial<Record<keyof HypLayout, readonly Provenance[]>>>
+  readonly conflicts: readonly Conflict[]
+  /** Fields that are not known, with what would tell them. */
+  readonly unknown: Readonly<Partial<Record<keyof HypLayout, string>>>
+  /** All layouts that fit, when several do. */
+  readonly candidates: readonly HypLayout[]
+  /** What each file turned out to be. */
+  readonly files: readonly { readonly file: string; readonly kinds: readonly EvidenceKind[] }[]
+  readonly notes: readonly Note[]
+  /** uname -r, when known. */
+  readonly release: string | undefined
+}
+
+/**
+ * Recovers a layout from evidence: raw memory, ELF cores, logs and panics, /proc/iomem, vmcoreinfo, symbol tables, known
+ * pairs, a debugger's output, layouts; each told by its content.
+ * @example recoverLayout([bytesSource('panic.txt', text), bytesSource('text.bin', bytes)]).layout.tagVal
+ * @throws whatever a source throws when its first bytes cannot be read
+ */
+export function recoverLayout(evidence: readonly ByteSource[], options: RecoverOptions = {}): Recovery {
+  const { prefer = [], given = {}, exhaustive = false } = options
+  const files = readEvidence(evidence, new Set(prefer), exhaustive)
+  const facts = files.flatMap(({ findings }) => findings.facts)
+  for (const field of LAYOUT_FIELDS) {
+    const value = given[field]
+    if (value === undefined) continue
+    facts.push({ field, value, file: 'command line', where: field, rule: 'given', priority: 2 } as Fact)
+  }
+  const pairs = files.flatMap(({ findings }) => findings.pairs)
+  const addresses = files.flatMap(({ findings }) => findings.hypAddresses)
+  const rivals = files.flatMap(({ findings }) => findings.rivals)
+  const notes = files.flatMap(({ findings }) => findings.notes)
+
+  let conclusions = conclude(withTag(facts))
+  // Pairs give offsets once the image or the linear map is known, which give more; the tag then settles widths.
+  conclusions = conclude(withTag([...facts, ...factsOfPairs(pairs, conclusions)]))
+  const all = [...facts, ...factsOfPairs(pairs, conclusions)]
+  const solution = solveTag(conclusions, pairs, addresses)
+  if (solution.facts.length > 0) conclusions = conclude(withTag([...all, ...solution.facts]))
+  else conclusions = conclude(withTag(all))
+  // The tag in place is shown by its two parts.
+  const conflicts: Conflict[] = [...conclusions.conflicts, ...solution.conflicts].filter(
+    ({ field }, _, all) =>
+      field !== 'tag' || !all.some((other) => other.field === 'tagVal' || other.field === 'tagLsb'),
+  )
+  const disputed = new Set(conflicts.map(({ field }) => field))
+  // Mask and tag stand or fall together.
+  if (disputed.has('tagLsb') || disputed.has('tagVal'))
+    for (const field of ['tagLsb', 'tagVal', 'vaMask']) disputed.add(field)
+  const { layout, provenance } = assemble(conclusions, disputed)
+  const tags = rivals.length > 0 && disputed.has('tagVal') ? rivals : solution.fits.length > 1 ? solution.fits : []
+  const candidates = tags.flatMap((tag) => candidate(layout, tag) ?? [])
+  if (conflicts.length === 0 && layout.tagLsb !== undefined && layout.tagVal !== undefined) {
+    const wrong = contradiction(layout)
+    if (wrong !== undefined) conflicts.push(wrong)
+  }
+  for (const [field, { fact, overruled }] of conclusions.settled) {
+    for (const other of overruled) {
+      if (fact.priority <= 0) continue
+      notes.push({ file: other.file, text: `${field} of ${other.where} (${other.rule}) is overruled by ${fact.file}` })
+    }
+  }
+  return {
+    layout,
+    provenance,
+    conflicts,
+    unknown: unknownOf(layout, disputed, solution.hint),
+    candidates,
+    files: files.map(({ source, kinds }) => ({ file: source.name, kinds })),
+    notes,
+    release: conclusions.values.release,
+  }
+}
+
+/** The machine that a recovered layout describes, and the fields it still lacks. */
+export function machineOf({ layout }: Recovery): { machine: Partial<Machine>; missing: (keyof Machine)[] } {
+  const {
+    generation,
+    mode,
+    pageSize,
+    vaBits,
+    vaBitsActual,
+    dram,
+    idmap,
+    physOffset,
+    image,
+    kimageVoffset,
+    kaslrOffset,
+    tagVal,
+  } = layout
+  const fields = {
+    generation,
+    mode,
+    pageSize,
+    vaBits,
+    vaBitsActual,
+    dram,
+    idmap,
+    physOffset,
+    image,
+    kimageVoffset,
+    kaslrOffset,
+    tagVal,
+  }
+  const machine = Object.fromEntries(
+    Object.entries(fields).filter(([, value]) => value !== undefined),
+  ) as Partial<Machine>
+  const required = ['generation', 'pageSize', 'vaBits', 'dram', 'idmap'] as const
+  const missing = required.filter((field) => machine[field] === undefined)
+  return { machine, missing }
+}
+
+/** The tag in place is a quantity of its own, on which widths depend. */
+function withTag(facts: readonly Fact[]): Fact[] {
+  const tags: Fact[] = []
+  const lsbs = facts.filter((fact): fact is Fact<'tagLsb'> => fact.field === 'tagLsb')
+  for (const fact of facts) {
+    if (fact.field !== 'tagVal') continue
+    const lsb = lsbs.find(({ file }) => file === fact.file) ?? lsbs[0]
+    if (lsb === undefined || lsbs.some(({ value, priority }) => value !== lsb.value && priority >= lsb.priority))
+      continue
+    const ancestors = new Set([
+      ...(fact.ancestors ?? []),
+      ...(lsb.ancestors ?? []),
+      'tagVal' as const,
+      'tagLsb' as const,
+    ])
+    tags.push({ ...fact, field: 'tag', value: (fact.value as bigint) << BigInt(lsb.value), ancestors })
+  }
+  return [...facts, ...tags]
+}
+
+const TAG = ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset']
+
+function assemble(
+  { values, settled }: Conclusions,
+  disputed: ReadonlySet<string>,
+): Pick<Recovery, 'layout' | 'provenance'> {
+  const layout: Record<string, unknown> = {}
+  const provenance: Record<string, readonly Provenance[]> = {}
+  const withoutTag = values.mode === 'vhe'
+  for (const field of LAYOUT_FIELDS) {
+    const known = settled.get(field)
+    if (known === undefined || disputed.has(field)) continue
+    // What rests on something disputed is not known either.
+    if ([...(known.fact.ancestors ?? [])].some((ancestor) => disputed.has(ancestor))) continue
+    if (withoutTag && TAG.includes(field)) continue
+    layout[field] = (values as Values)[field]
+    provenance[field] = known.provenance
+  }
+  return { layout, provenance }
+}
+
+/** A layout with one of several tags; undefined when it contradicts what else is known. */
+function candidate(known: Partial<HypLayout>, { tagLsb, tagVal }: Tag): HypLayout | undefined {
+  const layout = { ...known, tagLsb, tagVal, vaMask: lowMask(tagLsb) }
+  return contradiction(layout) === undefined ? ordered(layout) : undefined
+}
+
+function ordered(layout: HypLayout): HypLayout {
+  return Object.fromEntries(
+    LAYOUT_FIELDS.flatMap((field) => (layout[field] === undefined ? [] : [[field, layout[field]]])),
+  )
+}
+
+/** What makes a complete layout impossible: its own checks, which relate fields to each other. */
+function contradiction(layout: HypLayout): Conflict | undefined {
+  try {
+    checkLayout(layout)
+    return undefined
+  } catch (error) {
+    const message = (error as Error).message
+    const field = /^layout\.(\w+)/.exec(message)?.[1] ?? 'layout'
+    return { field, sides: [{ value: message, provenance: [] }] }
+  }
+}
+
+function unknownOf(
+  layout: Partial<HypLayout>,
+  disputed: ReadonlySet<string>,
+  hint: string | undefined,
+): Recovery['unknown'] {
+  const unknown: Record<string, string> = {}
+  for (const field of LAYOUT_FIELDS) {
+    if (layout[field] !== undefined) continue
+    if (layout.mode === 'vhe' && TAG.includes(field)) continue
+    if (disputed.has(field)) unknown[field] = 'the evidence disagrees: --prefer FILE, or say it'
+    else if (field === 'vaMask') unknown[field] = 'it follows from tagLsb'
+    else if (hint !== undefined && (field === 'tagLsb' || field === 'tagVal')) unknown[field] = hint
+    else unknown[field] = HOW_TO_LEARN[field] ?? ''
+  }
+  return unknown
+}

@@ -1,0 +1,317 @@
+import { isSince } from '../layout/generations.js'
+import { fls64, formatU64, lowMask, wrap64 } from '../u64.js'
+import { type Conclusions, type Conflict, groupBy, joined, lsbOfMemory, type Values } from './derive.js'
+import type { Fact, HypAddress, Pair, Place, Provenance, Quantity, Tag } from './facts.js'
+import { kernelKind, vaBitsOfLinear } from './kernel-address.js'
+
+/** No host of KVM has less than 32 MiB of memory, so a tag begins no lower. */
+const LEAST_LSB = 25
+
+/** One thing that fixes the tag, given where it begins. */
+interface Constraint extends Provenance {
+  readonly roots?: readonly Place[]
+  readonly priority: number
+  readonly ancestors: ReadonlySet<Quantity>
+  /** The tag in place for a tag_lsb of `lsb`; undefined when it rules that out. */
+  tag(lsb: number): bigint | undefined
+}
+
+/** What evidence other than the patched code says of the tag. */
+export interface TagSolution {
+  /** Tags that fit all of it, by ascending tag_lsb; empty when it says nothing. */
+  readonly fits: readonly Tag[]
+  /** When exactly one fits. */
+  readonly facts: readonly Fact[]
+  readonly conflicts: readonly Conflict[]
+  /** What would decide between several. */
+  readonly hint: string | undefined
+}
+
+const NOTHING: TagSolution = { fits: [], facts: [], conflicts: [], hint: undefined }
+
+/** Facts that pairs give beyond the tag: offsets between address spaces. */
+export function factsOfPairs(pairs: readonly Pair[], { values }: Conclusions): Fact[] {
+  const facts: Fact[] = []
+  for (const pair of pairs) {
+    const { kernel, hyp, file, where, priority } = pair
+    if (kernel === undefined) continue
+    const kind = kindOf(kernel, values)
+    const say = (field: 'hypPhysvirtOffset' | 'vaBitsActual', value: bigint | number, rule: string, from: Quantity[]) =>
+      facts.push({ field, value, file, where, rule, priority, ancestors: new Set(from) } as Fact)
+    if (kind === 'image' && values.kimageVoffset !== undefined) {
+      const physical = wrap64(kernel - values.kimageVoffset)
+      say('hypPhysvirtOffset', wrap64(physical - hyp), 'image address - kimage_voffset - hyp address', [
+        'kimageVoffset',
+      ])
+    }
+    if (kind === 'linear' && values.linearShift !== undefined) {
+      const physical = wrap64(kernel - values.linearShift)
+      say('hypPhysvirtOffset', wrap64(physical - hyp), 'physical address by the linear map - hyp address', [
+        'linearShift',
+      ])
+    }
+    if (kind === 'linear' && (values.generation === undefined || isSince(values.generation, '5.4'))) {
+      const bits = vaBitsOfLinear(kernel)
+      if (bits !== undefined) say('vaBitsActual', bits, 'a linear address with this many significant bits', [])
+    }
+  }
+  return facts
+}
+
+function kindOf(kernel: bigint, { image, vaBitsMin }: Values): 'linear' | 'image' | 'either' {
+  if (image !== undefined && kernel >= image.start && kernel < image.end) return 'image'
+  return kernelKind(kernel, vaBitsMin)
+}
+
+/**
+ * Solves for the tag. T is known for each possible L from hyp addresses (their high part), from hyp_physvirt_offset (a physical
+ * address less it is a hyp address); L from the ends of DRAM by the kernel's own rule, or else bounded by how much hyp and linear
+ * addresses agree.
+ */
+export function solveTag(
+  conclusions: Conclusions,
+  pairs: readonly Pair[],
+  addresses: readonly HypAddress[],
+): TagSolution {
+  const { values } = conclusions
+  const constraints = [
+    ...pairs.map((pair) => ofPair(pair, values)),
+    ...addresses.map(ofHypAddress),
+    ...ofPhysvirtOffset(conclusions),
+    ...ofTag(conclusions),
+  ]
+  const [first] = constraints
+  const byMemory = lsbRule(conclusions)
+  const settledLsb = conclusions.settled.get('tagLsb')?.fact.value as number | undefined
+  const settledTag = conclusions.settled.get('tagVal')?.fact.value as bigint | undefined
+  if (settledLsb !== undefined && settledTag !== undefined) {
+    return {
+      ...NOTHING,
+      conflicts: crossCheck(conclusions, { tagLsb: settledLsb, tagVal: settledTag }, constraints, byMemory),
+    }
+  }
+  // Evidence disagrees about the tag: nothing is to be settled by yet other evidence.
+  if (conclusions.conflicts.some(({ field }) => field === 'tagLsb' || field === 'tagVal')) return NOTHING
+  if (first === undefined) {
+    return byMemory === undefined ? NOTHING : { ...NOTHING, facts: [lsbFact(byMemory)] }
+  }
+  const lsbs = settledLsb !== undefined ? [settledLsb] : byMemory !== undefined ? [byMemory.lsb] : range(LEAST_LSB, 63)
+  const fits: Tag[] = []
+  for (const lsb of lsbs) {
+    const tag = first.tag(lsb)
+    if (tag === undefined || !constraints.every((other) => other.tag(lsb) === tag)) continue
+    if (allowed(lsb, tag, values, settledLsb !== undefined)) fits.push({ tagLsb: lsb, tagVal: tag >> BigInt(lsb) })
+  }
+  const [only] = fits
+  if (only === undefined) return { ...NOTHING, conflicts: [contradiction(constraints, byMemory, lsbs, values)] }
+  if (fits.length > 1) return { ...NOTHING, fits, hint: decide(fits, pairs) }
+  const independent = constraints.filter(
+    (constraint, i) => i === 0 || constraint.file !== first.file || constraint.rule !== first.rule,
+  )
+  const facts: Fact[] = independent.map(({ file, where, rule, priority, ancestors, roots }) => ({
+    field: 'tagVal',
+    value: only.tagVal,
+    file,
+    where,
+    rule: `tag of ${rule}`,
+    priority,
+    ...(roots === undefined ? {} : { roots }),
+    ancestors: new Set([...ancestors, 'tagLsb' as const]),
+  }))
+  if (settledLsb === undefined) {
+    facts.push(
+      byMemory !== undefined
+        ? lsbFact(byMemory)
+        : { ...facts[0]!, field: 'tagLsb', value: only.tagLsb, rule: `the only tag_lsb that fits ${first.rule}` },
+    )
+  }
+  return { ...NOTHING, fits, facts }
+}
+
+interface LsbRule extends Provenance {
+  readonly roots: readonly Place[]
+  readonly lsb: number
+  readonly priority: number
+  readonly ancestors: ReadonlySet<Quantity>
+}
+
+/** tag_lsb by the kernel's rule, from the ends of DRAM. Only differences count: -PHYS_OFFSET does where PAGE_OFFSET is not known. */
+function lsbRule({ settled, values }: Conclusions): LsbRule | undefined {
+  const dram = settled.get('dram')
+  const shift = settled.get('linearShift') ?? settled.get('physOffset')
+  if (dram === undefined || shift === undefined || values.dram?.length === 0) return undefined
+  // DRAM that was told by the tag cannot tell it.
+  const ancestors = ancestorsOf(dram.fact, shift.fact)
+  if (ancestors.has('tagLsb')) return undefined
+  const lsb = lsbOfMemory(values.dram!, values.linearShift ?? wrap64(-values.physOffset!))
+  return {
+    lsb,
+    ...joined([dram.fact, shift.fact], 'fls of the linear addresses of the first and last byte of DRAM'),
+    priority: Math.min(dram.fact.priority, shift.fact.priority),
+    ancestors,
+  }
+}
+
+function lsbFact({ lsb, ...known }: LsbRule): Fact {
+  return { field: 'tagLsb', value: lsb, ...known }
+}
+
+function ofPair(pair: Pair, values: Values): Constraint {
+  const { kernel, hyp } = pair
+  const linear = kernel !== undefined && kindOf(kernel, values) === 'linear'
+  return {
+    ...pair,
+    ancestors: new Set(),
+    tag: (lsb) => (linear && ((kernel ^ hyp) & lowMask(lsb)) !== 0n ? undefined : hyp & ~lowMask(lsb)),
+  }
+}
+
+function ofHypAddress(address: HypAddress): Constraint {
+  return { ...address, ancestors: new Set(), tag: (lsb) => address.hyp & ~lowMask(lsb) }
+}
+
+/** hyp(pa) = pa - hyp_physvirt_offset for some address in DRAM; its low bits are those of linear(pa). */
+function ofPhysvirtOffset({ settled, values }: Conclusions): Constraint[] {
+  const offset = settled.get('hypPhysvirtOffset')
+  const shift = settled.get('linearShift') ?? settled.get('physOffset')
+  const place = settled.get('dram') ?? settled.get('codePhys') ?? settled.get('kimageVoffset')
+  const physical =
+    values.dram?.[0]?.start ??
+    values.codePhys ??
+    (values.kimageVoffset !== undefined && values.stext !== undefined
+      ? wrap64(values.stext - values.kimageVoffset)
+      : undefined)
+  if (offset === undefined || shift === undefined || place === undefined || physical === undefined) return []
+  const ancestors = ancestorsOf(offset.fact, shift.fact, place.fact)
+  if (ancestors.has('tagVal')) return []
+  const linear = wrap64(physical + (values.linearShift ?? wrap64(-values.physOffset!)))
+  const hyp = wrap64(physical - values.hypPhysvirtOffset!)
+  return [
+    {
+      ...joined([offset.fact, shift.fact, place.fact], 'hyp_physvirt_offset and the linear map'),
+      priority: Math.min(offset.fact.priority, shift.fact.priority, place.fact.priority),
+      ancestors,
+      tag: (lsb) => (((hyp ^ linear) & lowMask(lsb)) !== 0n ? undefined : hyp & ~lowMask(lsb)),
+    },
+  ]
+}
+
+function ofTag({ settled, values }: Conclusions): Constraint[] {
+  const known = settled.get('tag')
+  if (known === undefined) return []
+  return [
+    {
+      ...known.fact,
+      ancestors: ancestorsOf(known.fact),
+      tag: (lsb) => ((values.tag! & lowMask(lsb)) === 0n ? values.tag! : undefined),
+    },
+  ]
+}
+
+function ancestorsOf(...facts: Fact[]): Set<Quantity> {
+  return new Set(facts.flatMap(({ field, ancestors }) => [field, ...(ancestors ?? [])]))
+}
+
+/** Whether a kernel could have chosen this. */
+function allowed(lsb: number, tag: bigint, values: Values, told: boolean): boolean {
+  const { generation, vaBitsActual, idmap } = values
+  // 52 hyp VA bits put the region bit at 51, where no idmap is: without it at most 48 are in use.
+  const bits = values.hypVaBits ?? (fls64(tag) > 48 ? 52 : 48)
+  if (fls64(tag) > bits) return false
+  // Patched code carries 24 bits of tag: no address that it made has more.
+  if (tag >> BigInt(lsb) >= 1n << 24n) return false
+  if (told) return true
+  // Linear addresses differ in the lower half of the kernel's only, and the region bit lies above the mask.
+  if (lsb > bits - 1 || (vaBitsActual !== undefined && lsb > vaBitsActual - 1)) return false
+  const tagged = generation === undefined || isSince(generation, '5.6')
+  if (tagged && idmap !== undefined && values.hypVaBits !== undefined) {
+    const region = BigInt(values.hypVaBits - 1)
+    return ((tag ^ idmap) >> region) % 2n === 1n
+  }
+  return true
+}
+
+/** Checks a tag that is known against everything else. */
+function crossCheck(
+  conclusions: Conclusions,
+  known: Tag,
+  constraints: readonly Constraint[],
+  byMemory: LsbRule | undefined,
+): Conflict[] {
+  const conflicts: Conflict[] = []
+  const own = conclusions.settled.get('tagVal')!
+  const tag = known.tagVal << BigInt(known.tagLsb)
+  const against = constraints.filter(
+    (constraint) => constraint.priority >= own.fact.priority && constraint.tag(known.tagLsb) !== tag,
+  )
+  if (against.length > 0) {
+    const sides = groupBy(against, (constraint) => constraint.tag(known.tagLsb))
+    conflicts.push({
+      field: 'tagVal',
+      sides: [
+        { value: known.tagVal, provenance: own.provenance },
+        ...[...sides].map(([other, group]) => ({
+          value: other === undefined ? `none with tag_lsb ${known.tagLsb}` : other >> BigInt(known.tagLsb),
+          provenance: group.map(({ file, where, rule }) => ({ file, where, rule })),
+        })),
+      ],
+    })
+  }
+  const lsb = conclusions.settled.get('tagLsb')!
+  if (byMemory !== undefined && byMemory.lsb > known.tagLsb && byMemory.priority >= lsb.fact.priority) {
+    const { file, where, rule } = byMemory
+    conflicts.push({
+      field: 'tagLsb',
+      sides: [
+        { value: known.tagLsb, provenance: lsb.provenance },
+        { value: byMemory.lsb, provenance: [{ file, where, rule }] },
+      ],
+    })
+  }
+  return conflicts
+}
+
+/** No tag fits: shows two pieces of evidence that no tag fits together, or else all. */
+function contradiction(
+  constraints: readonly Constraint[],
+  byMemory: LsbRule | undefined,
+  lsbs: readonly number[],
+  values: Values,
+): Conflict {
+  const fitting = (some: readonly Constraint[]) =>
+    lsbs.some((lsb) => {
+      const tag = some[0]!.tag(lsb)
+      return tag !== undefined && some.every((other) => other.tag(lsb) === tag) && allowed(lsb, tag, values, false)
+    })
+  const show = ({ file, where, rule }: Provenance) => ({ file, where, rule })
+  const value = (constraint: Constraint) => {
+    const tag = constraint.tag(lsbs[0]!)
+    return lsbs.length > 1 || tag === undefined ? 'no common tag' : tag >> BigInt(lsbs[0]!)
+  }
+  const first = constraints[0]!
+  const other = constraints.find((constraint) => !fitting([first, constraint]))
+  const culprits = other === undefined || other === first ? constraints : [first, other]
+  const sides = culprits.map((constraint) => ({ value: value(constraint) as unknown, provenance: [show(constraint)] }))
+  if (byMemory !== undefined) sides.push({ value: `tag_lsb ${byMemory.lsb}`, provenance: [show(byMemory)] })
+  return { field: 'tagVal', sides }
+}
+
+/** Which evidence would tell the tags that fit apart. */
+function decide(fits: readonly Tag[], pairs: readonly Pair[]): string {
+  const low = fits[0]!.tagLsb
+  const high = fits.at(-1)!.tagLsb
+  const linear = pairs.find(({ kernel }) => kernel !== undefined && kernelKind(kernel, undefined) === 'linear')?.kernel
+  const bit = high - 1
+  const example =
+    linear === undefined
+      ? 'of the first and the last byte of DRAM (linear addresses; /proc/iomem has the physical ones)'
+      : `of a linear address that differs from these in bit ${bit}, such as ${formatU64(linear ^ (1n << BigInt(bit)))} if memory is there,`
+  return (
+    `tag_lsb is ${low} to ${high}: a pair ${example} decides, as hyp addresses keep the bits below tag_lsb and no others; ` +
+    'so do /proc/iomem with PHYS_OFFSET (the ends of DRAM give tag_lsb), or one page of patched kernel text'
+  )
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from + 1 }, (_, i) => from + i)
+}

@@ -1,0 +1,128 @@
+import { linearOfPhys } from '../layout/linear.js'
+import type { HypLayout } from '../layout/types.js'
+import { vaBitsMinOfLinkBase } from '../symbols/line.js'
+import { wrap64 } from '../u64.js'
+import type { PrintedPanic } from './parse.js'
+
+/** One place in memory, in every space that is known. */
+export interface Places {
+  readonly hyp?: bigint
+  /** Link-time: what System.map and vmlinux say. */
+  readonly link?: bigint
+  /** Where the kernel image runs. */
+  readonly image?: bigint
+  readonly linear?: bigint
+  readonly phys?: bigint
+}
+
+/** No kernel image is larger; modules and the rest lie behind. */
+const MOST_IMAGE = 1n << 28n
+const MOST_PHYS = 1n << 52n
+
+/**
+ * The constants between the address spaces of one panic (KERNEL-FACTS section 3), as far as log and layout tell them. Hyp Offset =
+ * hyp_physvirt_offset + kimage_voffset - KASLR offset, so of these four any three give the other.
+ */
+export class AddressFacts {
+  readonly hypOffset: bigint | undefined
+  readonly kaslrOffset: bigint | undefined
+  readonly linkBase: bigint | undefined
+  readonly kimageVoffset: bigint | undefined
+  readonly hypPhysvirtOffset: bigint | undefined
+  readonly layout: Partial<HypLayout>
+
+  constructor(printed: PrintedPanic, layout: Partial<HypLayout>) {
+    const kaslrOffset = printed.kaslrOffset ?? layout.kaslrOffset
+    const { kimageVoffset, hypPhysvirtOffset, image } = layout
+    let hypOffset = printed.hypOffset
+    if (hypOffset === undefined && kaslrOffset !== undefined) {
+      if (kimageVoffset !== undefined && hypPhysvirtOffset !== undefined) {
+        hypOffset = wrap64(hypPhysvirtOffset + kimageVoffset - kaslrOffset)
+      }
+    }
+    this.layout = layout
+    this.kaslrOffset = kaslrOffset
+    this.hypOffset = hypOffset
+    this.linkBase =
+      printed.linkBase ??
+      (image !== undefined && kaslrOffset !== undefined ? wrap64(image.start - kaslrOffset) : undefined)
+    const runtime = hypOffset !== undefined && kaslrOffset !== undefined ? wrap64(hypOffset + kaslrOffset) : undefined
+    this.kimageVoffset =
+      kimageVoffset ??
+      (runtime !== undefined && hypPhysvirtOffset !== undefined ? wrap64(runtime - hypPhysvirtOffset) : undefined)
+    this.hypPhysvirtOffset =
+      hypPhysvirtOffset ??
+      (runtime !== undefined && kimageVoffset !== undefined ? wrap64(runtime - kimageVoffset) : undefined)
+  }
+
+  /** A hyp VA of EL2's linear memory, which the image's text is part of. */
+  ofHyp(hyp: bigint): Places {
+    const { hypPhysvirtOffset, hypOffset, kaslrOffset } = this
+    const link = hypOffset === undefined ? undefined : wrap64(hyp + hypOffset)
+    const inImage = link !== undefined && this.inImage(link)
+    const phys = hypPhysvirtOffset === undefined ? undefined : wrap64(hyp + hypPhysvirtOffset)
+    return {
+      hyp,
+      ...(inImage && { link }),
+      ...(inImage && kaslrOffset !== undefined && { image: wrap64(link + kaslrOffset) }),
+      ...this.physical(phys),
+    }
+  }
+
+  /** A kernel address: linear or image. */
+  ofKernel(address: bigint, hpfarPage?: bigint): Places {
+    const { kaslrOffset, kimageVoffset, hypPhysvirtOffset, hypOffset } = this
+    const link = kaslrOffset === undefined ? undefined : wrap64(address - kaslrOffset)
+    if (link !== undefined && this.inImage(link)) {
+      const phys = kimageVoffset === undefined ? undefined : wrap64(address - kimageVoffset)
+      const hyp = hypOffset === undefined ? undefined : wrap64(link - hypOffset)
+      return { image: address, link, ...(hyp !== undefined && { hyp }), ...this.physical(phys) }
+    }
+    const phys = this.physOfLinear(address, hpfarPage)
+    if (phys === undefined) return {}
+    const hyp = hypPhysvirtOffset === undefined ? undefined : wrap64(phys - hypPhysvirtOffset)
+    return { linear: address, phys, ...(hyp !== undefined && { hyp }) }
+  }
+
+  /** Whether a link-time address lies in the kernel image; without its size, where one can reach. */
+  inImage(link: bigint): boolean {
+    const { linkBase, layout } = this
+    if (linkBase === undefined) return link >> 55n === 0x1ffn
+    const size = layout.image === undefined ? MOST_IMAGE : layout.image.end - layout.image.start
+    return link >= linkBase && link - linkBase < size
+  }
+
+  private physical(phys: bigint | undefined): Places {
+    if (phys === undefined || phys >= MOST_PHYS) return {}
+    const { pageOffset, physOffset } = this.layout
+    if (pageOffset === undefined || physOffset === undefined) return { phys }
+    return { phys, linear: linearOfPhys(pageOffset, physOffset, phys) }
+  }
+
+  /** phys = linear - PAGE_OFFSET + PHYS_OFFSET, where the log leaves PAGE_OFFSET open by what makes sense, or what HPFAR says. */
+  private physOfLinear(address: bigint, hpfarPage: bigint | undefined): bigint | undefined {
+    const { physOffset } = this.layout
+    if (physOffset === undefined) return undefined
+    const found = this.pageOffsets().flatMap((pageOffset) => {
+      if (address < pageOffset) return []
+      const phys = wrap64(address - pageOffset + physOffset)
+      return phys < MOST_PHYS ? [phys] : []
+    })
+    // RAM beyond 2^48 is rare enough to prefer what lies below.
+    return (
+      found.find((phys) => hpfarPage !== undefined && phys >> 12n === hpfarPage >> 12n) ??
+      found.find((phys) => phys < 1n << 48n) ??
+      found[0]
+    )
+  }
+
+  /** PAGE_OFFSET, or those it may be: -(2^VA_BITS), VA_BITS being VA_BITS_MIN or 52 since 5.11. */
+  private pageOffsets(): bigint[] {
+    const { layout, linkBase } = this
+    if (layout.pageOffset !== undefined) return [layout.pageOffset]
+    const least = linkBase === undefined ? undefined : vaBitsMinOfLinkBase(linkBase)
+    const widths =
+      layout.vaBits !== undefined ? [layout.vaBits] : least === undefined ? [] : least >= 47 ? [least, 52] : [least]
+    return widths.map((bits) => wrap64(-(1n << BigInt(bits))))
+  }
+}

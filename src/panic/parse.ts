@@ -1,0 +1,313 @@
+import {
+  HYP_OFFSET,
+  INVALID_HOST_EXCEPTION,
+  KERNEL_OFFSET,
+  KERNEL_OFFSET_DISABLED,
+  PANIC_AT,
+  PHYS_OFFSET,
+  PS_PC,
+  TRACE_ENTRY,
+} from '../evidence/panic-lines.js'
+import { type ByteSource, forEachLine } from '../source.js'
+
+/** One entry of a printed backtrace, or where a panic happened: a link-time address and what the kernel called it. */
+export interface PrintedAddress {
+  readonly address: bigint
+  /** As printed, by `%pB`; absent where the kernel had no name. */
+  readonly symbol?: string
+}
+
+/** A hyp panic as the log prints it; what is absent was not printed, or is not in this part of the log. */
+export interface PrintedPanic {
+  /** Lines of the log, from 1, that it takes up, other lines between them included. */
+  readonly firstLine: number
+  readonly lastLine: number
+  /** `panic`, `BUG`, `CFI failure`, a UBSAN message; `invalid host exception`. */
+  readonly kind?: string
+  /** Of the process that KVM ran for. */
+  readonly pid?: number
+  readonly at?: PrintedAddress
+  /** `FILE:LINE` of a BUG. */
+  readonly place?: string
+  readonly backtrace: readonly PrintedAddress[]
+  /** Instruction words around the one that faulted, and which of them that is. */
+  readonly code?: { readonly words: readonly (number | undefined)[]; readonly faulting: number }
+  readonly hypOffset?: bigint
+  readonly ps?: bigint
+  readonly pc?: bigint
+  readonly esr?: bigint
+  readonly far?: bigint
+  readonly hpfar?: bigint
+  readonly par?: bigint
+  readonly vcpu?: bigint
+  readonly kaslrOffset?: bigint
+  /** KIMAGE_VADDR, where the image is linked. */
+  readonly linkBase?: bigint
+  readonly physOffset?: bigint
+  /** The log says that the hypervisor was a protected one. */
+  readonly protected?: boolean
+  /** The lines of the boot it belongs to: evidence of the layout. */
+  readonly boot: string
+}
+
+type Register = 'ps' | 'pc' | 'esr' | 'far' | 'hpfar' | 'par' | 'vcpu'
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+type Draft = Writable<Omit<PrintedPanic, 'boot'>> & {
+  backtrace: PrintedAddress[]
+  registers: boolean
+  inTrace: boolean
+  bootIndex: number
+}
+
+const KVM = /\bkvm \[(\d+)\]: /
+const TRACE_BEGINS = /\bnVHE (?:HYP |hyp )?call trace:/i
+const TRACE_ENDS = /-+\[? ?end (?:of )?(?:Protected )?nVHE (?:HYP |hyp )?call trace/i
+const PROTECTED = /\bpKVM nVHE stacktrace|\bProtected nVHE (?:HYP |hyp )?call trace/i
+const HYP_PANIC = /\bKernel panic - not syncing: HYP panic:/
+const CODE = /\bCode: ((?:(?:\(?[0-9a-f]{8}\)?|\?{8}|bad PC value) ?)+)/
+const BOOT = /\bLinux version \d/
+/** Registers that may stand on a line of their own, or with others; older kernels print eight digits of ESR. */
+const REGISTERS: readonly (readonly [Register, RegExp])[] = [
+  ['esr', /\bESR:([0-9a-f]{16}|[0-9a-f]{8})\b/],
+  ['far', /\bFAR:([0-9a-f]{16})\b/],
+  ['hpfar', /\bHPFAR:([0-9a-f]{16})\b/],
+  ['par', /\bPAR:([0-9a-f]{16})\b/],
+  ['vcpu', /\bVCPU: *([0-9a-f]{8,16}\b|\(null\))/],
+]
+/** What is not printable is nothing that a kernel printed. */
+const PRINTABLE = /^[\t\x20-\x7e]+$/
+/** Cheap: a line with none of these says nothing of a panic. */
+const HINTS = ['hyp ', 'nVHE', 'HYP', '>] ', 'Offset', 'OFFSET', 'PS:', 'FAR:', 'PAR:', 'ESR:', 'VCPU:', 'Code:']
+
+const hex = (digits: string): bigint => (digits === '(null)' ? 0n : BigInt(`0x${digits}`))
+
+/** Finds the hyp panics of a log, whatever else is in it. */
+export function parsePanics(source: ByteSource): PrintedPanic[] {
+  const reader = new Reader()
+  let last: string | undefined
+  let count = 0
+  forEachLine(source, (text, line) => {
+    if (last !== undefined) reader.line(last, count)
+    last = text
+    count = line
+  })
+  // Where the log is cut inside a line, its last number may be as well.
+  if (last !== undefined) reader.line(endsInLine(source) ? last.replace(CUT_NUMBER, '') : last, count)
+  return reader.panics()
+}
+
+/** A number at the end that is not as long as all 64-bit values are that stand there. */
+const CUT_NUMBER = /(?:0x|:)[0-9a-f]{1,15}$/
+
+function endsInLine(source: ByteSource): boolean {
+  if (source.size === undefined || source.size === 0) return false
+  const end = new Uint8Array(1)
+  return source.read(source.size - 1, end) === 1 && end[0] !== 10
+}
+
+class Reader {
+  private readonly drafts: Draft[] = []
+  private readonly boots: { lines: string[]; facts: Pick<Draft, 'kaslrOffset' | 'linkBase' | 'physOffset'>[] }[] = [
+    { lines: [], facts: [] },
+  ]
+  private versions = 0
+  /** The panic whose registers are being printed. */
+  private printing: Draft | undefined
+  /** The panic block that is being printed is the repetition at the end. */
+  private repeating = false
+
+  line(text: string, line: number): void {
+    if (BOOT.test(text) && this.versions++ > 0) {
+      this.boots.push({ lines: [], facts: [] })
+      this.printing = undefined
+    }
+    const boot = this.boots.at(-1)!
+    if (PRINTABLE.test(text)) boot.lines.push(text)
+    if (!HINTS.some((hint) => text.includes(hint))) return
+
+    const pid = Number(KVM.exec(text)?.[1] ?? Number.NaN)
+    this.header(text, line, pid)
+    this.trace(text, line, pid)
+    // Printed between the backtrace and Hyp Offset; any other is a host's.
+    const code = CODE.exec(text)
+    const coded =
+      code &&
+      this.open(
+        pid,
+        (one) => one.code === undefined && one.hypOffset === undefined && !one.inTrace && one.kind !== undefined,
+      )
+    if (coded) {
+      coded.code = parseCode(code[1]!)
+      coded.lastLine = line
+    }
+    const offset = HYP_OFFSET.exec(text)
+    if (offset !== null) {
+      const draft = this.open(pid, (one) => one.hypOffset === undefined) ?? this.begin(line, pid)
+      draft.hypOffset = hex(offset[1]!)
+      draft.lastLine = line
+    }
+    this.registers(text, line)
+    this.offsets(text)
+  }
+
+  /** Begins a panic. */
+  private begin(line: number, pid: number): Draft {
+    const draft: Draft = {
+      firstLine: line,
+      lastLine: line,
+      backtrace: [],
+      registers: false,
+      inTrace: false,
+      bootIndex: this.boots.length - 1,
+      ...(!Number.isNaN(pid) && { pid }),
+    }
+    this.drafts.push(draft)
+    return draft
+  }
+
+  /** The last panic of this boot whose registers have not been printed yet; `kvm [PID]` tells those of two CPUs apart. */
+  private open(pid: number, wanted: (draft: Draft) => boolean): Draft | undefined {
+    return this.drafts.findLast(
+      (draft) =>
+        draft.bootIndex === this.boots.length - 1 &&
+        !draft.registers &&
+        (Number.isNaN(pid) || draft.pid === undefined || draft.pid === pid) &&
+        wanted(draft),
+    )
+  }
+
+  private header(text: string, line: number, pid: number): void {
+    const at = PANIC_AT.exec(text)
+    if (at !== null) {
+      const [, kind, plain, bracketed, symbol, bare, place] = at
+      const draft = this.begin(line, pid)
+      draft.kind = kind ?? plain!
+      const address = bracketed ?? bare
+      if (address !== undefined) {
+        const name = symbol?.includes('+0x') ? symbol : undefined
+        draft.at = { address: hex(address), ...(name !== undefined && { symbol: name }) }
+      }
+      if (place !== undefined) draft.place = place
+      return
+    }
+    if (INVALID_HOST_EXCEPTION.test(text)) {
+      this.begin(line, pid).kind = 'invalid host exception'
+      return
+    }
+    if (text.includes('HYP panic:')) {
+      this.repeating = text.includes('end Kernel panic')
+      if (!this.repeating && HYP_PANIC.test(text)) {
+        this.printing = undefined
+        if (this.open(Number.NaN, () => true) === undefined) this.begin(line, Number.NaN)
+      }
+    }
+  }
+
+  private trace(text: string, line: number, pid: number): void {
+    if (PROTECTED.test(text)) {
+      const draft = this.open(pid, () => true)
+      if (draft !== undefined) draft.protected = true
+    }
+    if (TRACE_ENDS.test(text)) {
+      const draft = this.open(pid, (one) => one.inTrace)
+      if (draft !== undefined) draft.inTrace = false
+      return
+    }
+    if (TRACE_BEGINS.test(text)) {
+      const draft = this.open(pid, () => true) ?? this.begin(line, pid)
+      draft.inTrace = true
+      draft.lastLine = line
+      return
+    }
+    const entry = TRACE_ENTRY.exec(text)
+    if (entry === null || PANIC_AT.test(text)) return
+    const [, address, symbol] = entry
+    // A host's own backtrace looks alike in old kernels; the hypervisor's is printed by KVM.
+    const nvhe = symbol!.startsWith('__kvm_nvhe_')
+    const draft =
+      this.open(pid, (one) => one.inTrace || nvhe) ?? (nvhe && !Number.isNaN(pid) ? this.begin(line, pid) : undefined)
+    if (draft === undefined) return
+    draft.backtrace.push({ address: hex(address!), ...(symbol!.includes('+') && { symbol: symbol! }) })
+    draft.lastLine = line
+  }
+
+  private registers(text: string, line: number): void {
+    const found = PS_PC.exec(text)
+    if (found !== null) {
+      const [ps, pc] = [hex(found[1]!), hex(found[2]!)]
+      this.printing = this.target(ps, pc) ?? this.begin(line, Number.NaN)
+      const { printing } = this
+      printing.registers = true
+      printing.ps ??= ps
+      printing.pc ??= pc
+      if (!this.repeating) printing.lastLine = line
+    } else if (this.printing === undefined && /\bFAR:[0-9a-f]{16} HPFAR:[0-9a-f]{16}\b/.test(text)) {
+      // The log, or what is left of it, begins between the lines of the block.
+      this.printing = this.open(Number.NaN, () => true) ?? this.begin(line, Number.NaN)
+      this.printing.registers = true
+    }
+    const { printing } = this
+    if (printing === undefined) return
+    for (const [register, pattern] of REGISTERS) {
+      const value = pattern.exec(text)?.[1]
+      if (value === undefined) continue
+      printing[register] ??= hex(value)
+      if (!this.repeating) printing.lastLine = line
+      // The last line of the block.
+      if (register === 'vcpu') {
+        this.printing = undefined
+        this.repeating = false
+      }
+    }
+  }
+
+  /** To which panic registers belong: the one that waits for them, or, at the end of the log's panic, the one they repeat. */
+  private target(ps: bigint, pc: bigint): Draft | undefined {
+    const repeated = this.drafts.findLast(
+      (draft) => draft.bootIndex === this.boots.length - 1 && draft.ps === ps && draft.pc === pc,
+    )
+    if (this.repeating && repeated !== undefined) return repeated
+    if (this.repeating) {
+      // The log begins inside the block that this one repeats.
+      const begun = this.drafts.findLast(
+        (draft) => draft.bootIndex === this.boots.length - 1 && draft.registers && draft.ps === undefined,
+      )
+      if (begun !== undefined) return begun
+    }
+    const fits = ({ at, hypOffset }: Draft) =>
+      at === undefined || hypOffset === undefined || BigInt.asUintN(64, pc + hypOffset) === at.address
+    const waiting = this.open(Number.NaN, fits)
+    if (waiting !== undefined) return waiting
+    this.repeating = repeated !== undefined
+    return repeated
+  }
+
+  private offsets(text: string): void {
+    const { facts } = this.boots.at(-1)!
+    const kernel = KERNEL_OFFSET.exec(text)
+    if (kernel !== null) facts.push({ kaslrOffset: hex(kernel[1]!), linkBase: hex(kernel[2]!) })
+    if (KERNEL_OFFSET_DISABLED.test(text)) facts.push({ kaslrOffset: 0n })
+    const phys = PHYS_OFFSET.exec(text)
+    if (phys !== null) facts.push({ physOffset: hex(phys[1]!) })
+  }
+
+  panics(): PrintedPanic[] {
+    const texts = this.boots.map(({ lines }) => lines.join('\n'))
+    return this.drafts
+      .toSorted((a, b) => a.firstLine - b.firstLine)
+      .map(({ registers: _, inTrace: __, bootIndex, ...printed }) => {
+        const facts: Pick<Draft, 'kaslrOffset' | 'linkBase' | 'physOffset'> = {}
+        for (const fact of this.boots[bootIndex]!.facts) Object.assign(facts, fact)
+        return { ...printed, ...facts, boot: texts[bootIndex]! }
+      })
+  }
+}
+
+function parseCode(text: string): NonNullable<PrintedPanic['code']> {
+  const words = text.trim().match(/\(?[0-9a-f]{8}\)?|\?{8}/g) ?? []
+  const faulting = words.findIndex((word) => word.startsWith('('))
+  return {
+    words: words.map((word) => (word.includes('?') ? undefined : Number.parseInt(word.replace(/[()]/g, ''), 16))),
+    faulting: faulting < 0 ? words.length - 1 : faulting,
+  }
+}

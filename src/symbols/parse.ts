@@ -1,0 +1,149 @@
+import { HypvaError } from '../errors.js'
+import { bytesSource, forEachLine } from '../source.js'
+import { elfSymbols, isElf } from './elf.js'
+import { aliasRank, isIgnored } from './kernel-order.js'
+import { parseSymbolLine, type SymbolLine } from './line.js'
+import { LANDMARKS, SymbolTable } from './table.js'
+
+/** The last symbol of a module has no next one: its section ends in no table, but at the end of a page. */
+const PAGE = 4096n
+const KERNEL_HALF = 1n << 63n
+
+/**
+ * Reads a symbol table: /proc/kallsyms, System.map, `nm` output, or an ELF vmlinux with its symbol table, told by content.
+ * Sizes and the choice among several names of an address are the kernel's own.
+ * @param data decompressed
+ * @param source what messages call it
+ * @throws HypvaError `HYPVA_SYMBOLS` for what is none of these, or has no addresses (a kallsyms read without privilege)
+ * @example
+ * parseSymbols(readFileSync('/proc/kallsyms'), '/proc/kallsyms')
+ */
+export function parseSymbols(data: Uint8Array | string, source = 'symbols'): SymbolTable {
+  const elf = typeof data !== 'string' && isElf(data)
+  const lines = elf ? elfSymbols(data, source) : textSymbols(data, source)
+  const landmarks = new Map<string, bigint>()
+  const wanted: ReadonlySet<string> = new Set(LANDMARKS)
+  const kernel: SymbolLine[] = []
+  const modules: SymbolLine[] = []
+  for (const line of lines) {
+    if (line.address < KERNEL_HALF || isIgnored(line.name, line.type)) continue
+    if (line.module !== undefined) {
+      modules.push(line)
+      continue
+    }
+    kernel.push(line)
+    if (wanted.has(line.name) && !landmarks.has(line.name)) landmarks.set(line.name, line.address)
+  }
+  if (kernel.length + modules.length === 0) {
+    throw new HypvaError(
+      'HYPVA_SYMBOLS',
+      lines.length > 0 && lines.every(({ address }) => address === 0n)
+        ? `${source}: all ${lines.length} symbols are at address 0: /proc/kallsyms hides addresses from this reader; read it as root, with kernel.kptr_restrict at 0 or 1`
+        : `${source}: no symbols of a kernel (addresses in the upper half) in it`,
+    )
+  }
+  return build(source, kernel, modules, landmarks)
+}
+
+function textSymbols(data: Uint8Array | string, source: string): SymbolLine[] {
+  const lines: SymbolLine[] = []
+  let others = 0
+  forEachLine(bytesSource(source, data), (text) => {
+    const line = parseSymbolLine(text)
+    if (line !== undefined) lines.push(line)
+    // `nm` lists undefined symbols without an address, and headings of archives.
+    else if (text !== '' && !/^ +[Uuvw] |:$/.test(text)) others++
+  })
+  if (lines.length === 0 || others > lines.length) {
+    throw new HypvaError(
+      'HYPVA_SYMBOLS',
+      `${source}: no symbol table: expected /proc/kallsyms, System.map, nm output or an ELF vmlinux`,
+    )
+  }
+  return lines
+}
+
+function build(
+  source: string,
+  kernel: SymbolLine[],
+  modules: SymbolLine[],
+  landmarks: ReadonlyMap<string, bigint>,
+): SymbolTable {
+  const columns = new Columns()
+  sortKernel(kernel)
+  const end = landmarks.get('_end')
+  // A kernel without CONFIG_KALLSYMS_ALL has the symbols of its text only, and finds none for what lies outside of it.
+  const textOnly = end === undefined && landmarks.has('_etext') && landmarks.has('_stext')
+  const holes = textOnly ? ['_etext', '_einittext'] : ['_end']
+  for (const { address, name } of kernel) columns.add(address, name, undefined)
+  for (const name of holes) {
+    const at = kernel.find((symbol) => symbol.name === name)?.address
+    if (at !== undefined) columns.hole(at)
+  }
+  // The last symbol has no next one; behind the end of the image there is nothing.
+  const last = kernel.at(-1)
+  if (last !== undefined)
+    columns.hole(last.name === '_end' || last.address === end ? last.address : pageEnd(last.address))
+
+  sortByAddress(modules)
+  modules.forEach(({ address, name, module }, i) => {
+    columns.add(address, name, module)
+    const next = modules[i + 1]
+    if (next?.module === module) return
+    const end = pageEnd(address)
+    if (next === undefined || next.address > end) columns.hole(end)
+  })
+  return columns.table(source, landmarks)
+}
+
+function pageEnd(address: bigint): bigint {
+  return (address | (PAGE - 1n)) + 1n
+}
+
+/** By address, and those of one address in the order of the kernel's own table. */
+function sortKernel(lines: SymbolLine[]): void {
+  lines.sort(
+    (a, b) =>
+      (a.address < b.address ? -1 : a.address > b.address ? 1 : 0) ||
+      aliasRank(a.name, a.type) - aliasRank(b.name, b.type),
+  )
+}
+
+/** Modules' symbols are not sorted by the build: the first in the file counts (find_kallsyms_symbol). */
+function sortByAddress(lines: SymbolLine[]): void {
+  lines.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0))
+}
+
+/** Entries in the making: the first of an address stays, a hole replaces what begins where it does. */
+class Columns {
+  private readonly entries: { start: bigint; name: string; module: string | undefined; order: number }[] = []
+
+  add(start: bigint, name: string, module: string | undefined): void {
+    this.entries.push({ start, name, module, order: 1 })
+  }
+
+  hole(start: bigint): void {
+    this.entries.push({ start, name: '', module: undefined, order: 0 })
+  }
+
+  table(source: string, landmarks: ReadonlyMap<string, bigint>): SymbolTable {
+    const { entries } = this
+    entries.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : a.order - b.order))
+    const aliases = new Map<bigint, string[]>()
+    const kept = entries.filter(({ start, name }, i) => {
+      if (i === 0 || start !== entries[i - 1]!.start) return true
+      const others = aliases.get(start)
+      if (others === undefined) aliases.set(start, [name])
+      else others.push(name)
+      return false
+    })
+    return new SymbolTable(
+      source,
+      BigUint64Array.from(kept, ({ start }) => start),
+      kept.map(({ name }) => name),
+      kept.map(({ module }) => module),
+      landmarks,
+      aliases,
+    )
+  }
+}

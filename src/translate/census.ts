@@ -1,0 +1,216 @@
+import { HypvaError } from '../errors.js'
+import { subtract } from '../layout/ranges.js'
+import { hypRegions, kernelRegions, type LocatedRegion, type RegionKind } from '../layout/regions.js'
+import type { HypLayout } from '../layout/types.js'
+import { formatName, type SymbolEntry } from '../symbols/table.js'
+import type { Range } from '../u64.js'
+import type { ByteOrder } from './binary.js'
+import type { Namer } from './namer.js'
+import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
+import type { Space } from './segments.js'
+import { Kernel } from './wasm.js'
+
+/** How often addresses of a region were seen. */
+export interface RegionCount {
+  readonly kind: RegionKind
+  readonly range: Range
+  readonly text: string
+  readonly count: number
+}
+
+/** How often addresses of a symbol were seen. */
+export interface SymbolCount {
+  readonly symbol: SymbolEntry
+  /** As names are written, without an offset. */
+  readonly name: string
+  readonly count: number
+}
+
+/** What a trace is made of. */
+export interface CensusResult {
+  /** All addresses: tokens of text, or raw words. */
+  readonly addresses: number
+  /** Most frequent first. */
+  readonly regions: readonly RegionCount[]
+  /** Addresses in no region that the layout tells. */
+  readonly elsewhere: number
+  /** Most frequent first; none without symbols. */
+  readonly symbols: readonly SymbolCount[]
+  /** Addresses that have a name. */
+  readonly named: number
+}
+
+const HELD = 18
+const CONTEXT = 3
+const KERNEL_HALF = 1n << 63n
+
+/** Counts the addresses of a stream by region and by symbol. What it "rewrites" is nothing: `commit` returns no bytes. */
+export class Census implements Rewriter {
+  readonly counts: RewriteCounts = newCounts()
+  private readonly kernel: Kernel
+  private readonly namer: Namer | undefined
+  private readonly regions: readonly LocatedRegion[]
+  private readonly order: ByteOrder | undefined
+  private readonly chunk: number
+  private readonly base: number
+  private readonly values: number
+  private readonly counters: number
+  private readonly perEntry: Float64Array
+  private length = 0
+  private consumed = 0
+  private elsewhere = 0
+  private named = 0
+  private addresses = 0
+
+  /**
+   * @param from what the addresses are; absent: kernel addresses in the upper half, hyp addresses in the lower
+   * @param order of raw words; absent: text
+   */
+  constructor(
+    layout: HypLayout,
+    options: {
+      readonly from?: Space
+      readonly namer?: Namer
+      readonly order?: ByteOrder
+      readonly chunk?: number
+    } = {},
+  ) {
+    const { from, namer, order, chunk = 65536 } = options
+    this.namer = namer
+    this.order = order
+    this.chunk = chunk
+    const pieces = regionPieces(layout, from)
+    this.regions = pieces
+    const slack = 128
+    // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
+    const most = 2 * (chunk + HELD) + 8
+    this.kernel = new Kernel(slack + chunk + HELD + slack + most + pieces.length * 8 + 16)
+    this.base = this.kernel.heap + slack
+    this.values = (this.base + chunk + HELD + slack + 7) & ~7
+    this.counters = (this.values + most + 7) & ~7
+    this.kernel.setSegments(pieces.map(({ range }) => ({ ...range, delta: 0n })))
+    this.perEntry = new Float64Array(namer?.symbols.starts.length ?? 0)
+  }
+
+  space(): Uint8Array {
+    const { kernel, base } = this
+    kernel.bytes.copyWithin(base - CONTEXT, base + this.consumed - CONTEXT, base + this.length)
+    this.length -= this.consumed
+    this.consumed = 0
+    return kernel.bytes.subarray(base + this.length, base + this.length + this.chunk)
+  }
+
+  commit(length: number, last: boolean): Uint8Array {
+    const { kernel, base, counts } = this
+    this.length += length
+    counts.bytesIn += length
+    const count = this.order === undefined ? this.tokens(last) : this.words(this.order)
+    this.addresses += count
+    kernel.exports.tally(this.values, count, this.regions.length, this.counters)
+    const { missed } = kernel.counts()
+    this.elsewhere += missed
+    counts.translated += count - missed
+    counts.missed += missed
+    if (this.namer !== undefined && count > 0) this.name(this.namer, count)
+    if (last && this.consumed === this.length) {
+      // The next input begins anew: its first token does not touch the last bytes of this one.
+      this.length = 0
+      this.consumed = 0
+      kernel.bytes.fill(0, base - CONTEXT, base)
+    }
+    return kernel.bytes.subarray(base, base)
+  }
+
+  end(): void {
+    const rest = this.length - this.consumed
+    if (this.order !== undefined && rest > 0) {
+      throw new HypvaError('HYPVA_TRUNCATED', `the input ends with ${rest} of the 8 bytes of an address`)
+    }
+  }
+
+  /** What was seen so far. */
+  result(): CensusResult {
+    const { kernel, counters, perEntry, namer } = this
+    const counted = new BigUint64Array(kernel.exports.memory.buffer, counters, this.regions.length)
+    const regions = new Map<string, RegionCount>()
+    this.regions.forEach(({ kind, range, text }, i) => {
+      const count = Number(counted[i]!)
+      if (count === 0) return
+      // Pieces of one region count together.
+      const before = regions.get(text)
+      regions.set(text, { kind, text, range: before?.range ?? range, count: count + (before?.count ?? 0) })
+    })
+    const symbols: SymbolCount[] = []
+    perEntry.forEach((count, i) => {
+      const symbol = count > 0 ? namer!.symbols.at(i) : undefined
+      if (symbol === undefined) return
+      const name = formatName({ symbol, offset: 0n }, namer!.options).replace(/\+0x0\/0x[0-9a-f]+/, '')
+      symbols.push({ symbol, name, count })
+    })
+    const often = (a: { count: number }, b: { count: number }) => b.count - a.count
+    return {
+      addresses: this.addresses,
+      regions: [...regions.values()].sort(often),
+      elsewhere: this.elsewhere,
+      symbols: symbols.sort(often),
+      named: this.named,
+    }
+  }
+
+  private tokens(last: boolean): number {
+    const { kernel } = this
+    const count = kernel.exports.tokenValues(this.base, this.length, this.values, last ? 1 : 0)
+    this.consumed = kernel.consumed
+    return count
+  }
+
+  private words(order: ByteOrder): number {
+    const { kernel, base, values } = this
+    const count = Math.floor(this.length / 8)
+    this.consumed = count * 8
+    kernel.bytes.copyWithin(values, base, base + count * 8)
+    if (order === 'be') kernel.exports.swapBytes(values, count)
+    return count
+  }
+
+  private name(namer: Namer, count: number): void {
+    const { entries, named } = namer.nameBatch(
+      new BigUint64Array(this.kernel.exports.memory.buffer, this.values, count),
+    )
+    const { perEntry } = this
+    for (let i = 0; i < count; i++) {
+      const entry = entries[i]!
+      if (entry !== 0xffff_ffff) perEntry[entry]!++
+    }
+    this.named += named
+  }
+}
+
+/** The known regions, disjoint and ascending; where two overlap, what EL2 is known to map comes before a tag's whole block. */
+function regionPieces(layout: HypLayout, from: Space | undefined): LocatedRegion[] {
+  const kernel = kernelRegions(layout)
+  const hyp = layout.mode === 'vhe' ? [] : hypRegions(layout)
+  const regions =
+    from === undefined
+      ? [...kernel.filter(({ range }) => range.start >= KERNEL_HALF), ...hyp]
+      : from === 'hyp' && layout.mode !== 'vhe'
+        ? hyp
+        : from === 'phys'
+          ? (layout.dram ?? []).map((range, i): LocatedRegion => ({ kind: 'linear', range, text: `DRAM bank ${i}` }))
+          : from === 'link'
+            ? linked(layout)
+            : kernel
+  const rank = ({ kind }: LocatedRegion) => (kind === 'idmap' ? 0 : kind.endsWith('-hole') ? 2 : 1)
+  const pieces: LocatedRegion[] = []
+  for (const region of regions.toSorted((a, b) => rank(a) - rank(b))) {
+    const taken = pieces.map(({ range }) => range).sort((a, b) => (a.start < b.start ? -1 : 1))
+    pieces.push(...subtract([region.range], taken).map((range) => ({ ...region, range })))
+  }
+  return pieces.sort((a, b) => (a.range.start < b.range.start ? -1 : 1))
+}
+
+function linked({ image, kaslrOffset }: HypLayout): LocatedRegion[] {
+  if (image === undefined || kaslrOffset === undefined) return []
+  const range = { start: image.start - kaslrOffset, end: image.end - kaslrOffset }
+  return [{ kind: 'image', range, text: 'kernel image where it is linked' }]
+}

@@ -100,6 +100,7 @@ describe('batches', () => {
     resident.addresses.set(input)
     expect(resident.translate()).toEqual({ translated: 4, missed: 0, firstMiss: -1 })
     expect(resident.addresses).toEqual(BigUint64Array.from(want))
+    expect(unchecked.explain(0x7f00_1234_5678n).result).toBe(want[1])
     expect(() => createTranslator(only, { unchecked: true, from: 'hyp', to: 'kernel' })).toThrow(
       /^unchecked: kern_hyp_va/,
     )
@@ -142,8 +143,22 @@ describe('batches', () => {
       'MissingFieldError',
       'HYPVA_MISSING_FIELD',
     ])
+    expect(code(() => createTranslator(layout, null as never))).toEqual(['HypvaTypeError', 'HYPVA_ARGUMENT'])
+    expect(code(() => hypvaApi.kernHypVa(undefined as never, 1n))).toEqual(['HypvaTypeError', 'HYPVA_ARGUMENT'])
+    expect(code(() => hypvaApi.parseLayout({} as never))).toEqual(['HypvaTypeError', 'HYPVA_ARGUMENT'])
     expect(code(() => translator.translate(0x1234n))).toEqual(['MissError', 'HYPVA_MISS'])
   })
+})
+
+test('with VHE kern_hyp_va is the identity, checked or not', () => {
+  const { tagLsb: _l, tagVal: _v, vaMask: _m, hypPhysvirtOffset: _o, hypVaBits: _b, ...rest } = layout
+  const vhe: HypLayout = { ...rest, mode: 'vhe' }
+  const linear = BigInt(pairs[0]!.linear_va)
+  for (const address of [linear, KERNEL[0]!]) {
+    expect(createTranslator(vhe, { from: 'kernel', to: 'hyp' }).translate(address)).toBe(address)
+    expect(createTranslator(vhe, { unchecked: true }).translate(address)).toBe(address)
+  }
+  expect(createTranslator(vhe, { from: 'hyp', to: 'phys' }).translate(linear)).toBe(BigInt(pairs[0]!.phys))
 })
 
 describe('streams', () => {

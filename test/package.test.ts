@@ -107,6 +107,14 @@ describe('the package', () => {
     }
     const lock = readFileSync(join(ROOT, 'package-lock.json'), 'utf8')
     expect(lock).not.toMatch(/"resolved": "http/)
+    // A platform's package that the registry lacks makes `npm ci` fail on every platform.
+    const { packages } = JSON.parse(lock)
+    for (const [where, { optionalDependencies = {} }] of Object.entries<{ optionalDependencies?: object }>(packages)) {
+      for (const name of Object.keys(optionalDependencies)) {
+        const found = packages[`node_modules/${name}`] ?? packages[`${where}/node_modules/${name}`]
+        expect(found, `${where} names ${name}`).toBeDefined()
+      }
+    }
   })
 
   test('keeps node: modules inside the command line', () => {

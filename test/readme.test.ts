@@ -89,7 +89,7 @@ describe('help', () => {
       expect(code).toBe(0)
       const [, examples] = /^Examples:\n(.*?)\n\nUsage: hypva/s.exec(out.toString())!
       const place = mkdtempSync(join(dir, 'paste-'))
-      const { status, stderr } = spawnSync('bash', ['-e', '-o', 'pipefail', '-c', examples!], {
+      const { status, stderr } = spawnSync('bash', ['-e', '-o', 'pipefail', '-c', `${examples}\n`], {
         cwd: place,
         env,
         encoding: 'utf8',

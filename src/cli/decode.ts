@@ -12,14 +12,12 @@ import { readSymbols, symbolsOption } from './symbols.js'
 
 const EXAMPLES = `Examples:
   # A panic pasted in, nothing else known:
-  hypva decode <<'LOG'
-  kvm [40]: nVHE hyp panic at: [<ffffffc00820efd0>] __kvm_nvhe___kvm_vcpu_run+0x14/0x454!
+  echo 'kvm [40]: nVHE hyp panic at: [<ffffffc00820efd0>] __kvm_nvhe___kvm_vcpu_run+0x14/0x454!
   kvm [40]: Hyp Offset: 0xffffff5987e00000
   Kernel panic - not syncing: HYP panic:
   PS:800003c9 PC:000000668040efd0 ESR:0000000097c08005
   FAR:0000000000000008 HPFAR:00000000000a0000 PAR:0000000000000000
-  VCPU:0000000000000000
-  LOG
+  VCPU:0000000000000000' | hypva decode
 `
 
 interface DecodeOptions extends NameOptions {

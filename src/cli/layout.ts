@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { assumptionsOf } from '../layout/assumptions.js'
 import { computeLayout, droppedMemory } from '../layout/compute.js'
 import { formatLayout } from '../layout/json.js'
 import { layoutProblems } from '../layout/problems.js'
@@ -61,6 +62,7 @@ function addCompute(parent: Command, status: Status): void {
       output.abandon()
       throw error
     }
+    for (const assumption of assumptionsOf(machine)) say(`hypva: note: ${assumption}`)
     for (const warning of warnings(machine, layout)) say(`hypva: warning: ${warning}`)
     status.exitCode = 0
   })

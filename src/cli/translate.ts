@@ -65,7 +65,7 @@ export function addTranslate(program: Command, status: Status): void {
     .addOption(
       spaceOption(
         '--from <space>',
-        'what the addresses are (default: kernel; for names and summaries kernel, hyp and link together)',
+        'what the addresses are (default: kernel; for names and summaries kernel and hyp together)',
       ),
     )
     .addOption(

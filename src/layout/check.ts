@@ -70,7 +70,6 @@ function checkMachineFields(machine: Machine): void {
     if (machine.kernel === undefined) failMachine('kernel', 'missing (a kernel version, or "generation" instead)')
     generationOf(machine.kernel)
   }
-  if (machine.dram.length === 0) failMachine('dram', 'expected at least one bank')
   checkPlaces(machine, failMachine)
   checkWidths(machine, failMachine)
   checkPhysical(machine)
@@ -101,8 +100,9 @@ function checkPhysical({ dram, idmap, pageSize, vaBits }: Machine): void {
 
 /** Ranges are not empty, banks ascend, the idmap page is a page. */
 function checkPlaces(fields: Pick<HypLayout, 'dram' | 'image' | 'idmap' | 'pageSize'>, fail: Fail): void {
-  const { dram = [], image, idmap, pageSize = 4096 } = fields
-  dram.forEach((bank, i) => {
+  const { dram, image, idmap, pageSize = 4096 } = fields
+  if (dram?.length === 0) fail('dram', 'expected at least one bank, or no field')
+  dram?.forEach((bank, i) => {
     checkNotEmpty(bank, `dram[${i}]`, fail)
     const before = dram[i - 1]
     if (before !== undefined && bank.start < before.end) {

@@ -162,7 +162,7 @@ function fixedTag({ tagVal }: Machine, tagLsb: number, expected: bigint, generat
 }
 
 /** A tag whose bits in `freeBits` (of tag_val) are random and whose others are those of `fixed`. */
-function randomTag({ random, tagVal }: Machine, tagLsb: number, fixed: bigint, freeBits: bigint): Tag {
+function randomTag({ random, tagVal, physOffset }: Machine, tagLsb: number, fixed: bigint, freeBits: bigint): Tag {
   const drawn = random === undefined ? undefined : fixed | ((random >> BigInt(tagLsb)) & freeBits)
   if (tagVal === undefined) {
     if (drawn !== undefined) return { tagLsb, tagVal: drawn }
@@ -174,7 +174,7 @@ function randomTag({ random, tagVal }: Machine, tagLsb: number, fixed: bigint, f
   if ((tagVal & ~freeBits) !== fixed) {
     throw new HypvaError(
       'HYPVA_MACHINE',
-      `machine.tagVal: ${formatU64(tagVal)} is impossible with tag_lsb ${tagLsb}: outside the random bits ${formatU64(freeBits)} it must be ${formatU64(fixed)} (the half of the hyp VA space that idmap is not in)`,
+      `machine.tagVal: ${formatU64(tagVal)} is impossible with tag_lsb ${tagLsb}: outside the random bits ${formatU64(freeBits)} it must be ${formatU64(fixed)} (the half of the hyp VA space that idmap is not in)${physOffset === undefined ? '; or memstart_addr is not what the rule gives, as with a randomised linear map: give physOffset' : ''}`,
     )
   }
   if (drawn !== undefined && drawn !== tagVal) {

@@ -1,5 +1,5 @@
-import { HypvaError, type HypvaErrorCode } from '../errors.js'
-import { formatU64 } from '../u64.js'
+import { HypvaError, type HypvaErrorCode, HypvaTypeError } from '../errors.js'
+import { describe, formatU64 } from '../u64.js'
 import { layoutOf, machineOf } from './check.js'
 import { jsonErrorOf } from './json-syntax.js'
 import { LAYOUT_FORMAT } from './schema.js'
@@ -103,7 +103,10 @@ export function formatLayoutFields(layout: HypLayout): string {
   return `${JSON.stringify(fields, hex, 2)}\n`
 }
 
-function parseJson(text: string, what: string, code: HypvaErrorCode): unknown {
+function parseJson(text: unknown, what: string, code: HypvaErrorCode): unknown {
+  if (typeof text !== 'string') {
+    throw new HypvaTypeError('HYPVA_ARGUMENT', `${what}: expected JSON text, got ${describe(text)}`)
+  }
   try {
     return JSON.parse(text)
   } catch {

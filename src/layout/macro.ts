@@ -1,5 +1,5 @@
-import { HypvaError } from '../errors.js'
-import { assertU64, lowMask, type Range, U64_MAX, wrap64 } from '../u64.js'
+import { HypvaError, HypvaTypeError } from '../errors.js'
+import { assertU64, describe, lowMask, type Range, U64_MAX, wrap64 } from '../u64.js'
 import { linearMemory } from './linear.js'
 import type { HypLayout } from './types.js'
 
@@ -18,6 +18,9 @@ export interface Macro {
  * @throws HypvaError `HYPVA_LAYOUT` when tagLsb is absent, or tagVal and tag both are, or out of range
  */
 export function macroOf(layout: HypLayout): Macro {
+  if (typeof layout !== 'object' || layout === null) {
+    throw new HypvaTypeError('HYPVA_ARGUMENT', `layout: expected an object, got ${describe(layout)}`)
+  }
   if (layout.mode === 'vhe') return { mask: U64_MAX, tag: 0n }
   const { tagLsb, tagVal } = layout
   if (tagLsb === undefined || (tagVal === undefined && layout.tag === undefined)) {

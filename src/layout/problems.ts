@@ -1,4 +1,4 @@
-import { formatU64, lowMask } from '../u64.js'
+import { formatU64, lowMask, type Range, wrap64 } from '../u64.js'
 import { rulesOf } from './generations.js'
 import { linearMemory } from './linear.js'
 import { applyMacro, hypVaEnd, hypVaRange, macroOf } from './macro.js'
@@ -10,6 +10,8 @@ export type LayoutProblemKind =
   | 'idmap-in-hyp-range'
   | 'dram-aliases'
   | 'dram-beyond-hyp-va'
+  | 'image-outside-dram'
+  | 'idmap-outside-image'
 
 /** Something wrong with a layout that a kernel can nevertheless compute. */
 export interface LayoutProblem {
@@ -28,9 +30,42 @@ const PATCHED_TAG_BITS = 24
 export function layoutProblems(layout: HypLayout): LayoutProblem[] {
   if (layout.mode === 'vhe') return []
   macroOf(layout)
-  return [regionBitLost, tagOverflow, idmapInHypRange, dramAliases, dramBeyondHypVa].flatMap(
-    (check) => check(layout) ?? [],
-  )
+  return [
+    regionBitLost,
+    tagOverflow,
+    idmapInHypRange,
+    dramAliases,
+    dramBeyondHypVa,
+    imageOutsideDram,
+    idmapOutsideImage,
+  ].flatMap((check) => check(layout) ?? [])
+}
+
+/** Where the image lies in memory, if the layout tells. */
+function imageInMemory({ image, kimageVoffset }: HypLayout): Range | undefined {
+  if (image === undefined || kimageVoffset === undefined) return undefined
+  const start = wrap64(image.start - kimageVoffset)
+  return { start, end: start + (image.end - image.start) }
+}
+
+/** The image is in DRAM: otherwise kimage_voffset, the image's range or the banks are not of this boot. */
+function imageOutsideDram(layout: HypLayout): LayoutProblem | undefined {
+  const memory = imageInMemory(layout)
+  const { dram } = layout
+  if (memory === undefined || dram === undefined) return undefined
+  if (dram.some(({ start, end }) => start <= memory.start && memory.end <= end)) return undefined
+  const message = `by kimageVoffset the kernel image is at ${formatU64(memory.start)}–${formatU64(memory.end - 1n)}, which is not in one bank of dram: one of them is of another boot`
+  return { kind: 'image-outside-dram', message }
+}
+
+/** The idmap page is a page of the image. */
+function idmapOutsideImage(layout: HypLayout): LayoutProblem | undefined {
+  const memory = imageInMemory(layout)
+  const { idmap } = layout
+  if (memory === undefined || idmap === undefined) return undefined
+  if (memory.start <= idmap && idmap < memory.end) return undefined
+  const message = `the idmap page ${formatU64(idmap)} is not in the kernel image, which by kimageVoffset is at ${formatU64(memory.start)}–${formatU64(memory.end - 1n)}`
+  return { kind: 'idmap-outside-image', message }
 }
 
 /** L >= V: no room for the bit that keeps linear memory out of the half with the idmap (KERNEL-FACTS section 5). */

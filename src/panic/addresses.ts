@@ -104,7 +104,7 @@ export class AddressFacts {
     const { physOffset } = this.layout
     if (physOffset === undefined) return undefined
     const found = this.pageOffsets().flatMap((pageOffset) => {
-      if (address < pageOffset) return []
+      if (address < pageOffset || address >= this.pageEnd(pageOffset)) return []
       const phys = wrap64(address - pageOffset + physOffset)
       return phys < MOST_PHYS ? [phys] : []
     })
@@ -114,6 +114,18 @@ export class AddressFacts {
       found.find((phys) => phys < 1n << 48n) ??
       found[0]
     )
+  }
+
+  /**
+   * Where the linear map ends at the latest: -(2^(VA_BITS_MIN - 1)); vmalloc, modules and the image lie above. Up to 5.3 it is the
+   * top half.
+   */
+  private pageEnd(pageOffset: bigint): bigint {
+    const { layout, linkBase } = this
+    const linked = linkBase === undefined ? undefined : vaBitsMinOfLinkBase(linkBase)
+    const least = linked ?? Math.min(layout.vaBits ?? 48, 48)
+    const end = wrap64(-(1n << BigInt(least - 1)))
+    return pageOffset < end ? end : 1n << 64n
   }
 
   /** PAGE_OFFSET, or those it may be: -(2^VA_BITS), VA_BITS being VA_BITS_MIN or 52 since 5.11. */

@@ -1,9 +1,18 @@
 import { HypvaError } from '../errors.js'
+import { MissingFieldError } from '../layout/fields.js'
 import { applyMacro, hypVaEnd, macroOf } from '../layout/macro.js'
 import { classifyHypVa, classifyKernelVa, type Region } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, wrap64 } from '../u64.js'
-import { type ConcreteSpace, compileSegments, findSegment, type Segment, SPACES, type Space } from './segments.js'
+import {
+  type ConcreteSpace,
+  compileSegments,
+  type DirectedSegment,
+  findSegment,
+  type Segment,
+  SPACES,
+  type Space,
+} from './segments.js'
 
 /** One step of a translation, from one space to the next. */
 export interface ExplainStep {
@@ -35,8 +44,18 @@ export interface Explanation {
 /** Order in which the kernel's formulas lead from one space to the next. */
 const CHAIN: readonly ConcreteSpace[] = ['link', 'image', 'phys', 'linear', 'hyp']
 
-export function explainAddress(layout: HypLayout, from: Space, to: Space, address: bigint): Explanation {
-  const segment = findSegment(compileSegments(layout, from, to), address)
+/**
+ * Explains one address. A layout that does not reach the target space still says what the address is, and the reason is
+ * the field that is missing.
+ * @param unchecked explain what kern_hyp_va makes of it, whatever it is
+ */
+export function explainAddress(
+  layout: HypLayout,
+  from: Space,
+  to: Space,
+  address: bigint,
+  unchecked = false,
+): Explanation {
   const region = regionOf(layout, from, address)
   const spaces: Partial<Record<Space, bigint>> = {}
   for (const space of SPACES) {
@@ -44,6 +63,18 @@ export function explainAddress(layout: HypLayout, from: Space, to: Space, addres
     if (value !== undefined) spaces[space] = value
   }
   const about = { address, from, to, ...(region && { region }), spaces }
+  if (unchecked) {
+    const step = stepBetween(layout, 'linear', 'hyp', address)
+    return { ...about, steps: [step], result: step.value }
+  }
+  let segments: DirectedSegment[]
+  try {
+    segments = compileSegments(layout, from, to)
+  } catch (error) {
+    if (error instanceof MissingFieldError) return { ...about, steps: [], reason: error.message }
+    throw error
+  }
+  const segment = findSegment(segments, address)
   if (segment === undefined) return { ...about, steps: [], reason: missReason(layout, from, to, address) }
   return {
     ...about,

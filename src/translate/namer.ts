@@ -12,8 +12,8 @@ import { Kernel } from './wasm.js'
 
 export interface NamerOptions extends NameOptions {
   /**
-   * What the addresses are. Absent: kernel, hyp and link addresses together, as far as the layout knows these; where two of
-   * them overlap the earlier one counts.
+   * What the addresses are. Absent: kernel and hyp addresses together, which no bit pattern confuses. Link-time addresses have to
+   * be asked for: under KASLR they are run-time addresses of vmalloc, of stacks for one.
    */
   readonly from?: Space
   /** The addresses are return addresses, as in a backtrace: look up the one before, as the kernel's `%pB` does. */
@@ -150,7 +150,7 @@ export function createNamer(
 function nameSegments(layout: HypLayout, symbols: SymbolTable, from: Space | undefined): Segment[] {
   const groups: Segment[][] = []
   let refusal: MissingFieldError | undefined
-  for (const space of from === undefined ? (['kernel', 'hyp', 'link'] as const) : [from]) {
+  for (const space of from === undefined ? (['kernel', 'hyp'] as const) : [from]) {
     try {
       groups.push(compileSegments(layout, space, 'image'))
       if (space === 'hyp') groups.push(idmapSegments(layout))

@@ -101,7 +101,7 @@ export class Translator {
   /** Every step of a translation with its numbers, the address in all spaces, and the reason of a miss. */
   explain(address: bigint): Explanation {
     assertU64(address, 'address')
-    return explainAddress(this.layout, this.from, this.to, address)
+    return explainAddress(this.layout, this.from, this.to, address, this.plan.kind === 'macro')
   }
 
   /**
@@ -206,6 +206,9 @@ export class Translator {
  */
 export function createTranslator(layout: HypLayout, options: TranslatorOptions = {}): Translator {
   checkLayout(layout)
+  if (typeof options !== 'object' || options === null) {
+    throw new HypvaTypeError('HYPVA_ARGUMENT', `options: expected an object, got ${describe(options)}`)
+  }
   const { from = 'kernel', to = 'hyp', strict = false, unchecked = false, symbols, rawNames = false } = options
   assertSpace(from, 'from')
   assertSpace(to, 'to')

@@ -158,6 +158,14 @@ describe('explain', () => {
     expect(e.steps.map((s: { to: string }) => s.to)).toEqual(['linear', 'phys', 'image'])
   })
 
+  test('a layout of tag and mask alone says what it can, and what it lacks', () => {
+    const bare = file('bare.json', '{"format":"hypva-layout/1","tagLsb":31,"tagVal":"0x11367"}')
+    const { out, code } = hypva(['explain', '0x89b380ef1c00', '-l', bare])
+    expect(out.toString()).toMatch(/region {2}hyp-linear: linear memory at EL2/)
+    expect(out.toString()).toMatch(/no kernel address: .* needs a field that the layout does not have: dram/)
+    expect(code).toBe(0)
+  })
+
   test('what is no address is refused', () => {
     for (const bad of ['0xzz', '12345678901234567', '-5', 'ffff ']) {
       const { code, err } = hypva(['explain', ...LAYOUT, '--', bad])

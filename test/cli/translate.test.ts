@@ -152,7 +152,7 @@ describe('what is wrong is said in one line', () => {
     expectFailure(['translate', join(dir, 'missing'), '-l', LAYOUT], 2, /cannot read .*missing: no such file/)
     expectFailure(['translate', dir, '-l', LAYOUT], 2, /cannot read .*: is a directory/)
     expectFailure(['translate', '-', '-', '-l', LAYOUT], 2, /named twice/)
-    expectFailure(['translate', '-', '-l', '-'], 2, /both the layout and/)
+    expectFailure(['translate', '-', '-l', '-'], 2, /named twice/)
     const missing = hypva(['translate', file('one.txt', KERNEL[0]!), join(dir, 'missing'), '-l', LAYOUT])
     expect([missing.code, missing.out.length]).toEqual([2, 0])
   })

@@ -82,3 +82,16 @@ test('dram-beyond-hyp-va, and what is no loss of the region bit', () => {
 test('mode vhe has none', () => {
   expect(layoutProblems({ mode: 'vhe' })).toEqual([])
 })
+
+test('image-outside-dram, idmap-outside-image: a field of another boot', () => {
+  const boot = boots.find(({ name }) => name === 'exec-6.1-kaslr')!
+  const facts = { ...factsOf(boot), physOffset: BigInt(boot.memstart_addr), tagVal: BigInt(boot.observed.tag_val) }
+  const layout: HypLayout = {
+    ...computeLayout(facts),
+    image: { start: BigInt(boot.text_va), end: BigInt(boot.end_va) },
+    kimageVoffset: BigInt(boot.kimage_voffset),
+  }
+  expect(kinds(layout)).toEqual([])
+  expect(kinds({ ...layout, kimageVoffset: 0x1000n })).toEqual(['image-outside-dram', 'idmap-outside-image'])
+  expect(kinds({ ...layout, kimageVoffset: layout.kimageVoffset! - 0x1000_0000n })).toEqual(['idmap-outside-image'])
+})

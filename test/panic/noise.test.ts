@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type DecodedPanic, decodePanics } from '../../src/index.ts'
+import { type DecodedPanic, decodePanics, parseSymbols } from '../../src/index.ts'
 import { fixture } from '../fixtures.ts'
 
 const text = (name: string) => fixture(`panics/${name}.txt`).toString('latin1')
@@ -101,6 +101,38 @@ test('two CPUs that panic at once, line by line in turn', () => {
     [101, 'panic', 0x849f20ef0424n],
   ])
   expect(got.map(({ backtrace }) => backtrace.length)).toEqual([4, 4])
+})
+
+test('a second CPU that got no further than its header does not take the repetition at the end', () => {
+  const all = lines(text('p61-brk800-vcpurun'))
+  const end = all.findIndex((line) => line.includes('end Kernel panic'))
+  const second = '[    4.4] kvm [103]: nVHE hyp BUG at: arch/arm64/kvm/hyp/nvhe/mm.c:77!'
+  const got = decodePanics([...all.slice(0, end), second, ...all.slice(end)].join('\n'))
+  expect(got.map(({ printed }) => [printed.pid, printed.pc])).toEqual([
+    [102, 0x82c060ef0424n],
+    [103, undefined],
+  ])
+})
+
+test('symbols that begin where the kernel does, but name other things than the log: another kernel', () => {
+  const map = (shift: bigint) =>
+    parseSymbols(
+      [
+        'ffff800008000000 T _text',
+        ...['hyp_panic 950', '__kvm_vcpu_run 420', 'handle___kvm_vcpu_run 2200', 'handle_trap 2520'].map((entry) => {
+          const [name, low] = entry.split(' ')
+          return `${(0xffff800008cf0000n + BigInt(`0x${low}`) + shift).toString(16)} t __kvm_nvhe_${name}`
+        }),
+        'ffff80000a010000 B _end',
+      ].join('\n'),
+      'map',
+    )
+  const log = text('p61-brk800-vcpurun')
+  expect(() => decodePanics(log, { symbols: [map(0x400000n)] })).toThrow(
+    /^map: symbols of another kernel: 0x\w+ is .* there, and __kvm_nvhe_\S+ in the log$/,
+  )
+  // Names that agree in part are of this kernel: this table is a part of it.
+  expect(decodePanics(log, { symbols: [map(0n)] })[0]!.pc!.name).toMatch(/^__kvm_vcpu_run\+0x4\/0x530 \[nVHE\]$/)
 })
 
 test('two boots in one log keep their offsets apart', () => {

@@ -199,6 +199,14 @@ describe('diagnoses', () => {
     expect(diagnoses[0]!.text).toContain(`meant was 0x${meant.toString(16)}`)
   })
 
+  test('a vmalloc address at EL2 is a missing kern_hyp_va too, but no linear address, and none was meant', () => {
+    const { log } = cases.find(({ name }) => name === 'evidence/d61-kaslr')!
+    const [panic] = decodePanics(log.replaceAll('FAR:ffff4e0ec3375418', 'FAR:ffff80000875b770'))
+    expect(panic!.diagnoses).toMatchObject([{ kind: 'missing-kern-hyp-va' }])
+    expect(panic!.far!.linear).toBeUndefined()
+    expect(panic!.far!.phys).toBeUndefined()
+  })
+
   test('a host abort on the memory of the hypervisor: FAR and HPFAR agree, by the log alone', () => {
     const { log } = cases.find(({ name }) => name === 'panics/p61-prot-host-hypmem')!
     const { far, hpfar, diagnoses } = decodePanics(log)[0]!

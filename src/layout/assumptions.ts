@@ -1,0 +1,47 @@
+import { formatU64 } from '../u64.js'
+import { linearSizeOf } from './address-space.js'
+import { generationOf, rulesOf } from './generations.js'
+import type { Generation, Machine } from './types.js'
+
+/** Physical address bits of the smallest machines: below, the linear map leaves a kernel no room to move it. */
+const SMALLEST_PHYSICAL_SPACE = 1n << 40n
+
+/**
+ * What was taken for granted about a machine and may be otherwise, a line each: nothing that is wrong, but nothing that is
+ * known either.
+ */
+export function assumptionsOf(machine: Machine): string[] {
+  const { physOffset, pageSize, dram } = machine
+  const assumptions: string[] = []
+  if (physOffset === undefined && movesLinearMap(machine)) {
+    assumptions.push(
+      'physOffset is taken to be what the rule gives; up to Linux 6.15 the linear map may have been moved (KASLR), so give memstart_addr ("PHYS_OFFSET:" of a panic, NUMBER(PHYS_OFFSET) of vmcoreinfo) where it is known',
+    )
+  }
+  dram.forEach(({ end }, i) => {
+    if (end % BigInt(pageSize) === BigInt(pageSize) - 1n) {
+      assumptions.push(
+        `dram[${i}] ends at ${formatU64(end)}, which is the first byte behind it, not its last as in /proc/iomem`,
+      )
+    }
+  })
+  return assumptions
+}
+
+/** Whether this kernel may have lowered memstart_addr at random (KERNEL-FACTS section 3). */
+function movesLinearMap({
+  generation,
+  kernel,
+  pageSize,
+  vaBits,
+  vaBitsActual = vaBits,
+  randomizeBase = true,
+}: Machine): boolean {
+  const known: Generation = generation ?? generationOf(kernel!)
+  if (!randomizeBase || known === '7.0' || known === '3.11') return false
+  const version = /^v?(\d+)\.(\d+)/.exec(kernel ?? '')
+  if (version !== null && (Number(version[1]) > 6 || (Number(version[1]) === 6 && Number(version[2]) > 15)))
+    return false
+  rulesOf(known)
+  return linearSizeOf({ generation: known, pageSize, vaBits, vaBitsActual }) > SMALLEST_PHYSICAL_SPACE
+}

@@ -134,7 +134,8 @@ describe('the package', () => {
       evidence: ['layout', 'translate', 'symbols'],
       panic: ['layout', 'translate', 'symbols', 'evidence'],
       proposals: ['layout', 'translate'],
-      cli: ['evidence', 'layout', 'translate', 'symbols', 'panic', 'proposals'],
+      picture: ['layout', 'translate', 'proposals'],
+      cli: ['evidence', 'layout', 'translate', 'symbols', 'panic', 'proposals', 'picture'],
     }
     for (const [folder, below] of Object.entries(allowed)) {
       expect(existsSync(join(ROOT, 'src', folder))).toBe(true)

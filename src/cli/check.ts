@@ -6,7 +6,10 @@ import type { Restriction } from '../proposals/restrictions.js'
 import { type SweepChange, sweepProposals } from '../proposals/sweep.js'
 import type { BankVerdict, PrivateVerdict } from '../proposals/verdict.js'
 import { formatU64 } from '../u64.js'
+import { Failure } from './failure.js'
 import { machineOptions, readMachine } from './machine.js'
+import { print } from './output.js'
+import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './program.js'
 import { formatRange, formatSize, toJson } from './text.js'
 
@@ -17,6 +20,9 @@ const EXAMPLES = `Examples:
   # One proposal, with all there is to say; exit 1 since it is unsound on this machine:
   hypva check --kernel 5.12 --page-size 64k --va-bits 52 --idmap 0x81000000 \\
       --dram 0x80000000-0x1080000000 --dram 0xf3c0000000000-0xf3c4000000000 --proposal low-window-48 || echo unsound
+  # The same as a picture:
+  hypva check --kernel 6.12 --page-size 64k --va-bits 52 --idmap 0x81000000 \\
+      --dram 0x80000000-0x1080000000 --dram 0xf3c0000000000-0xf3c4000000000 --proposal cap-51 --svg cap-51.svg
 `
 
 type CheckOptions = Record<string, unknown> & {
@@ -24,6 +30,7 @@ type CheckOptions = Record<string, unknown> & {
   proposal?: LayoutName[]
   json?: boolean
   sweep?: boolean
+  svg?: string
 }
 
 export function addCheck(program: Command, status: Status): void {
@@ -42,21 +49,28 @@ export function addCheck(program: Command, status: Status): void {
       ),
     )
     .option('--json', 'print JSON')
+    .option('--svg <file>', 'also draw the layout asked for, as SVG (- is stdout, and then nothing else is printed)')
     .option('--sweep', 'move kernel and memory over the boundaries, and print where verdicts change')
     .action((options: CheckOptions) => {
       const machine = readMachine(options)
       if (options.sweep) {
+        if (options.svg !== undefined) throw new Failure('--sweep has no picture: leave out --svg')
         const changes = sweepProposals(machine, options.proposal)
-        process.stdout.write(options.json ? toJson(changes) : changes.map(formatChange).join(''))
+        print(options.json ? toJson(changes) : changes.map(formatChange).join(''))
         status.exitCode = 0
         return
       }
       const verdicts = checkProposals(machine)
       const wanted = options.proposal ?? ['kernel']
       const asked = verdicts.filter(({ name }) => wanted.includes(name))
-      if (options.json) process.stdout.write(toJson(options.proposal === undefined ? verdicts : asked))
-      else
-        process.stdout.write(`${formatTable(verdicts)}\n${asked.map((verdict) => format(machine, verdict)).join('\n')}`)
+      if (options.svg !== undefined) {
+        if (asked.length !== 1) throw new Failure('--svg draws one layout: name it with --proposal')
+        writeSvg(options.svg, asked[0]!)
+      }
+      if (options.svg !== '-') {
+        const json = () => toJson(options.proposal === undefined ? verdicts : asked)
+        print(options.json ? json() : formatAll(machine, verdicts, asked))
+      }
       status.exitCode = asked.every(({ sound }) => sound) ? 0 : 1
     })
 }
@@ -66,6 +80,12 @@ function parseNames(text: string, previous: LayoutName[] = []): LayoutName[] {
   const name = LAYOUT_NAMES.find((known) => known === text)
   if (name === undefined) throw new InvalidArgumentError(`Expected one of ${LAYOUT_NAMES.join(', ')}, all.`)
   return [...previous, name]
+}
+
+function formatAll(machine: Machine, verdicts: readonly ProposalVerdict[], asked: readonly ProposalVerdict[]): string {
+  return [formatTable(verdicts), ...asked.flatMap((verdict) => [format(machine, verdict), textPicture(verdict)])].join(
+    '\n',
+  )
 }
 
 function formatTable(verdicts: readonly ProposalVerdict[]): string {

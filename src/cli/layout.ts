@@ -9,6 +9,7 @@ import { formatU64, type Range } from '../u64.js'
 import { machineOptions, readMachine } from './machine.js'
 import { layoutOption, readLayout } from './options.js'
 import { openOutput, print, say } from './output.js'
+import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './program.js'
 import { formatRange, formatSize } from './text.js'
 
@@ -26,6 +27,7 @@ const SHOW_EXAMPLES = `Examples:
   hypva layout compute --kernel 5.4 --page-size 4k --va-bits 39 --idmap 0x81a24000 \\
       --dram 0x80000000-0xfbe00000 --dram 0x2080000000-0x2380000000 > layout.json
   hypva layout show -l layout.json
+  hypva layout show -l layout.json --svg layout.svg
 `
 
 /** @param addRecover the command that brings all of the evidence with it, where it is wanted */
@@ -74,13 +76,17 @@ function addShow(parent: Command, status: Status): void {
   parent
     .command('show')
     .summary('print a layout for reading')
-    .description('Prints a layout: its fields, both address spaces in order, and what is wrong with it.')
+    .description(
+      'Prints a layout: its fields, both address spaces in order, what is wrong with it, and a picture of what maps where.',
+    )
     .addOption(layoutOption())
     .option('--json', 'print the layout as JSON, checked and in the usual order')
+    .option('--svg <file>', 'also draw it as SVG (- is stdout, and then nothing else is printed)')
     .addHelpText('before', SHOW_EXAMPLES)
-    .action((options: { layout: string; json?: boolean }) => {
+    .action((options: { layout: string; json?: boolean; svg?: string }) => {
       const layout = readLayout(options.layout)
-      print(options.json ? formatLayout(layout) : format(layout))
+      if (options.svg !== undefined) writeSvg(options.svg, layout)
+      if (options.svg !== '-') print(options.json ? formatLayout(layout) : format(layout))
       status.exitCode = 0
     })
 }
@@ -109,7 +115,7 @@ function format(layout: HypLayout): string {
   if (layout.mode !== 'vhe') lines.push('', 'Hyp addresses', ...hypRegions(layout).map(formatRegion))
   const problems = layoutProblems(layout)
   if (problems.length > 0) lines.push('', 'Problems', ...problems.map(({ kind, message }) => `  ${kind}: ${message}`))
-  return `${lines.join('\n')}\n`
+  return `${lines.join('\n')}\n\n${textPicture(layout)}`
 }
 
 function field(name: string, value: string): string {

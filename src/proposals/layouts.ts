@@ -150,7 +150,7 @@ function lowWindow(proposal: keyof typeof LOW_WINDOW_BITS) {
 function lowWindowAsCoded({ windowBits }: Scale): TagChoice {
   return (machine, { generation, hypVaBits }, tagLsb) => {
     const region = 1n << BigInt(windowBits['low-window-48'])
-    const random = randomisesTag(generation, machine.randomizeBase ?? true) && tagLsb !== hypVaBits - 1
+    const random = randomisesTag(generation, machine.randomizeBase ?? true)
     const drawn = random ? machine.random! & lowMask(hypVaBits - 1) : 0n
     return { proposal: 'low-window-48-as-coded', tagLsb, tagVal: (region | drawn) >> BigInt(tagLsb) }
   }

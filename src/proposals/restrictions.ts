@@ -95,7 +95,7 @@ function kernelPlaces(machine: Machine, { name }: Verdict, limit: bigint, scale:
     edges.push(...hyp, macroOf(layout).tag, 1n << BigInt(geometry.hypVaBits - 1))
     if (range !== undefined) edges.push(range.start, range.end)
   }
-  const around = edges.flatMap((edge) => [-2n, -1n, 0n, 1n, 2n].map((pages) => edge - (edge % page) + pages * page))
+  const around = edges.flatMap((edge) => [-1n, 0n, 1n].map((pages) => edge - (edge % page) + pages * page))
   return [...new Set(around)]
     .filter((place) => allowed.some(({ start, end }) => place >= start && place < end))
     .sort((a, b) => (a < b ? -1 : 1))

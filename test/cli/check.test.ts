@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { hypva, ROOT, scratch } from './hypva.ts'
@@ -60,6 +60,24 @@ describe('check', () => {
     expect(hypva(['explain', '0xffff3bff80000000', '-l', file]).out.toString()).toContain('EL2 cannot map it')
   })
 
+  test('the picture of the one layout asked for', () => {
+    const file = join(dir, 'low.svg')
+    const { code, out } = run('-m', sample('corner'), '--proposal', 'low-window-48', '--svg', file)
+    expect(code).toBe(1)
+    expect(out).toContain('ffff3bff80000000 ✗ NO HYP VA')
+    const svg = readFileSync(file, 'utf8')
+    expect(svg).toContain('<title id="hypva-title">low-window-48</title>')
+    // By default, as everywhere, the machine's own kernel; - is stdout, and then nothing else is.
+    const own = run('-m', sample('corner'), '--svg', '-')
+    expect(own.code).toBe(1)
+    expect(own.out).toMatch(/^<svg .*<title id="hypva-title">kernel<.*<\/svg>\n$/s)
+    expect(run('-m', sample('corner'), '--proposal', 'low-window-48', '--svg', '-').out).toBe(svg)
+  })
+
+  test('no colours but on a terminal', () => {
+    expect(run('-m', sample('corner')).out).not.toContain('\u001b')
+  })
+
   test('sweep', () => {
     const { code, out } = run('-m', sample('corner'), '--sweep', '--proposal', 'low-window-47')
     expect(code).toBe(0)
@@ -69,6 +87,9 @@ describe('check', () => {
 
   test.each([
     [['--proposal', 'nonsense', '-m', sample('corner')], 'Expected one of kernel, half-split'],
+    [['-m', sample('corner'), '--proposal', 'all', '--svg', '-'], '--svg draws one layout'],
+    [['-m', sample('corner'), '--sweep', '--svg', '-'], '--sweep has no picture'],
+    [['-m', sample('corner'), '--svg', join(dir, 'no', 'x.svg')], 'cannot write'],
     [['-m', join(dir, 'none.json')], 'no such file'],
     [['-m', sample('corner'), '--idmap', '0x1000000'], 'machine.idmap: the page at 0x1000000 is outside DRAM'],
     [['-m', sample('corner'), '--dram', '0x0-0x0'], 'machine.dram[0].end: 0x0 is not above the start'],

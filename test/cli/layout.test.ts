@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { boot, boots, machineJson } from '../fixtures.ts'
-import { hypva, scratch } from './hypva.ts'
+import { hypva, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()
 const file = (name: string, content: string) => {
@@ -172,4 +172,14 @@ describe('explain', () => {
       expect([code, err.trim().split('\n').length]).toEqual([2, 1])
     }
   })
+})
+
+test('layout show: the picture, beside the text or instead of it', () => {
+  const layout = join(ROOT, 'samples/exec-6.1.layout.json')
+  const svg = join(dir, 'shown.svg')
+  const { code, out } = hypva(['layout', 'show', '-l', layout, '--svg', svg])
+  expect(code).toBe(0)
+  expect(out.toString()).toMatch(/^ffff6f3700000000 █ bank 0 +→ 0000000040eed000 ◆ idmap page$/m)
+  expect(readFileSync(svg, 'utf8')).toContain('EL2 layout of Linux 5.15')
+  expect(hypva(['layout', 'show', '-l', layout, '--svg', '-']).out.toString()).toBe(readFileSync(svg, 'utf8'))
 })

@@ -73,7 +73,8 @@ export function translateBatch(src: usize, dst: usize, count: u32, segments: u32
 }
 
 /**
- * Eight addresses a turn, two a vector. There is no unsigned 64-bit vector compare: flipping the sign bit of both sides
+ * Eight addresses a turn, two a vector. Traces stay in one segment for a while: when all eight lie in the one that was last
+ * looked up, that is all there is to do; it is looked up anew in one of eight turns that were not so easy. There is no unsigned 64-bit vector compare: flipping the sign bit of both sides
  * makes the signed one do, and subtracting (start + 2^63) subtracts and flips at once.
  * `count` is a multiple of 8. Returns how many translated.
  */
@@ -81,11 +82,29 @@ function translateBlocks(src: usize, dst: usize, count: u32, segments: u32): u64
   let hits = i64x2.splat(0)
   let first = NO_MISS
   const end = SEGMENTS + <usize>segments * SEGMENT_BYTES
+  let hereStart = i64x2.splat(load<u64>(SEGMENTS) + SIGN)
+  let hereSize = i64x2.splat(load<u64>(SEGMENTS, 8) ^ SIGN)
+  let hereDelta = v128.load64_splat(SEGMENTS, 16)
+  let easy: u64 = 0
   for (let i: u32 = 0; i < count; i += 8) {
     const a = v128.load(src)
     const b = v128.load(src, 16)
     const c = v128.load(src, 32)
     const d = v128.load(src, 48)
+    const all = v128.and(
+      v128.and(i64x2.gt_s(hereSize, i64x2.sub(a, hereStart)), i64x2.gt_s(hereSize, i64x2.sub(b, hereStart))),
+      v128.and(i64x2.gt_s(hereSize, i64x2.sub(c, hereStart)), i64x2.gt_s(hereSize, i64x2.sub(d, hereStart))),
+    )
+    if (i64x2.bitmask(all) == 3) {
+      v128.store(dst, i64x2.add(a, hereDelta))
+      v128.store(dst, i64x2.add(b, hereDelta), 16)
+      v128.store(dst, i64x2.add(c, hereDelta), 32)
+      v128.store(dst, i64x2.add(d, hereDelta), 48)
+      easy += 8
+      src += 64
+      dst += 64
+      continue
+    }
     let deltaA = i64x2.splat(0)
     let deltaB = deltaA
     let deltaC = deltaA
@@ -121,9 +140,17 @@ function translateBlocks(src: usize, dst: usize, count: u32, segments: u32): u64
         i64x2.bitmask(hitA) | (i64x2.bitmask(hitB) << 2) | (i64x2.bitmask(hitC) << 4) | (i64x2.bitmask(hitD) << 6)
       first = <u64>i + <u64>ctz(~mask)
     }
+    if ((i & 63) == 0) {
+      const at = findSegment(<u64>i64x2.extract_lane(d, 1), segments)
+      if (at) {
+        hereStart = i64x2.splat(load<u64>(at) + SIGN)
+        hereSize = i64x2.splat(load<u64>(at, 8) ^ SIGN)
+        hereDelta = v128.load64_splat(at, 16)
+      }
+    }
     src += 64
     dst += 64
   }
   store<u64>(RESULT, first, RESULT_FIRST_MISS)
-  return i64x2.extract_lane(hits, 0) + i64x2.extract_lane(hits, 1)
+  return easy + i64x2.extract_lane(hits, 0) + i64x2.extract_lane(hits, 1)
 }

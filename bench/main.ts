@@ -1,4 +1,4 @@
-// npm run bench [-- --json] [-- --size MB]: hypva beside what one would use instead, in one run. Only ratios are worth quoting.
+// npm run bench [-- --json] [-- --size MB] [-- --only batch|cost|text|names|files]: hypva beside what one would use instead, in one run. Only ratios are worth quoting.
 import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { parseLayout } from 'hypva'
 import { benchBatches } from './batch.js'
+import { benchCost } from './cost.js'
 import { benchFiles } from './files.js'
 import { benchNames } from './names.js'
 import { Native } from './native.js'
@@ -31,9 +32,10 @@ report.say(Object.values(machine).join(', '))
 const native = Native.start(root)
 if (native === undefined) report.say('No C compiler here: the comparisons with C are left out.')
 
+const layout = parseLayout(readFileSync(join(root, 'samples/exec-6.1.layout.json'), 'utf8'))
 const groups: Record<string, () => Promise<void>> = {
-  batch: () =>
-    benchBatches(parseLayout(readFileSync(join(root, 'samples/exec-6.1.layout.json'), 'utf8')), native, report),
+  batch: () => benchBatches(layout, native, report),
+  cost: () => benchCost(layout, report),
   text: () => benchText(root, native, report),
   names: () => benchNames(root, report),
   files: () => benchFiles(root, report, Number(values.size)),

@@ -18,6 +18,7 @@ export class Report {
     rows: { name: string; median: string; slowest: string; fastest: string }[]
   }[] = []
   private readonly ratios: Ratio[] = []
+  private readonly costs: { tier: string; nanoseconds: number }[] = []
 
   constructor(json: boolean) {
     this.json = json
@@ -47,12 +48,23 @@ export class Report {
     this.ratios.push({ what, ...value, target, most })
   }
 
+  /** Nanoseconds an address costs in one tier. */
+  cost(tier: string, nanoseconds: number): void {
+    this.costs.push({ tier, nanoseconds })
+  }
+
   finish(machine: object): void {
     const noisy = this.ratios.filter(({ median, min, max }) => (max - min) / median > 0.5)
     if (this.json) {
       console.log(
         JSON.stringify(
-          { machine, tables: this.tables, ratios: this.ratios, noisy: noisy.map(({ what }) => what) },
+          {
+            machine,
+            tables: this.tables,
+            costs: this.costs,
+            ratios: this.ratios,
+            noisy: noisy.map(({ what }) => what),
+          },
           null,
           2,
         ),

@@ -24,13 +24,17 @@ const TILE = 4096
 
 // One instance for all batches that live in JavaScript memory; the plan it holds is that of its last user.
 let shared: Kernel | undefined
-let sharedTile: BigUint64Array
 let sharedPlan: Plan | undefined
+let tile: BigUint64Array
+/** The first n addresses of the tile, for the n that have been asked for: making a view costs more than a short batch. */
+let views: (BigUint64Array | undefined)[]
 
 function sharedKernel(plan: Plan): Kernel {
   if (shared === undefined) {
     shared = new Kernel(TILE * 8)
-    sharedTile = new BigUint64Array(shared.exports.memory.buffer, shared.heap, TILE)
+    tile = new BigUint64Array(shared.exports.memory.buffer, shared.heap, TILE)
+    views = new Array(TILE + 1)
+    views[TILE] = tile
   }
   if (sharedPlan !== plan) {
     loadPlan(shared, plan)
@@ -53,7 +57,7 @@ export function runBatch(plan: Plan, input: BigUint64Array, output?: BigUint64Ar
   let firstMiss = -1
   for (let at = 0; at < length; at += TILE) {
     const count = length - at < TILE ? length - at : TILE
-    sharedTile.set(count === length ? input : input.subarray(at, at + count))
+    tile.set(count === length ? input : input.subarray(at, at + count))
     if (plan.kind === 'macro') {
       maskTag(heap, heap, count)
     } else {
@@ -64,7 +68,9 @@ export function runBatch(plan: Plan, input: BigUint64Array, output?: BigUint64Ar
         missed += found.missed
       }
     }
-    output.set(count === TILE ? sharedTile : sharedTile.subarray(0, count), at)
+    const view = views[count] ?? tile.subarray(0, count)
+    views[count] = view
+    output.set(view, at)
   }
   return { output, translated: length - missed, missed, firstMiss }
 }
@@ -78,7 +84,18 @@ export function runBatch(plan: Plan, input: BigUint64Array, output?: BigUint64Ar
  * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays or a short or overlapping output
  */
 export function kernHypVaBatch(layout: HypLayout, input: BigUint64Array, output?: BigUint64Array): BigUint64Array {
-  return runBatch(macroPlan(layout), input, output).output
+  if (lastMacro === undefined || !sameMacro(lastMacro.layout, layout)) {
+    lastMacro = { plan: macroPlan(layout), layout: { ...layout } }
+  }
+  return runBatch(lastMacro.plan, input, output).output
+}
+
+// Callers come with the same layout again and again.
+let lastMacro: { readonly layout: HypLayout; readonly plan: Plan } | undefined
+
+/** Whether all that the macro depends on is the same. */
+function sameMacro(a: HypLayout, b: HypLayout): boolean {
+  return a.tagLsb === b?.tagLsb && a.tagVal === b.tagVal && a.tag === b.tag && a.mode === b.mode
 }
 
 /** A batch that stays in WASM memory: written and read there, translated in place with no copy. */
@@ -124,7 +141,8 @@ export function allocateResident(plan: Plan, length: number): ResidentBatch {
 }
 
 export function assertBatch(value: unknown, what: string): asserts value is BigUint64Array {
-  // By its tag: an array of another realm (a frame, a vm context) is one as well.
+  if (value instanceof BigUint64Array) return
+  // An array of another realm (a frame, a vm context) is one as well, by its tag.
   if (!ArrayBuffer.isView(value) || Object.prototype.toString.call(value) !== '[object BigUint64Array]') {
     throw new HypvaTypeError('HYPVA_ARGUMENT', `${what}: expected a BigUint64Array, got ${describe(value)}`)
   }

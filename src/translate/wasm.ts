@@ -82,6 +82,7 @@ export class Kernel {
   readonly heap: number
   readonly bytes: Uint8Array
   private readonly view: DataView
+  private readonly words: Uint32Array
   private readonly result: number
 
   constructor(heapBytes: number) {
@@ -94,6 +95,7 @@ export class Kernel {
     if (pages > have) memory.grow(pages - have)
     this.bytes = new Uint8Array(memory.buffer)
     this.view = new DataView(memory.buffer)
+    this.words = new Uint32Array(memory.buffer, 0, WASM_PAGE / 4)
     this.result = this.exports.resultAt()
   }
 
@@ -139,20 +141,17 @@ export class Kernel {
 
   /** Counts of the last call of translateBatch or rewriteText. */
   counts(): KernelResult {
-    const { view, result } = this
-    const firstMiss = view.getBigInt64(result + 16, true)
-    return {
-      missed: Number(view.getBigUint64(result, true)),
-      translated: Number(view.getBigUint64(result + 8, true)),
-      firstMiss: Number(firstMiss),
-    }
+    // Counts of one call fit 32 bits, and "none" is all ones: the lower halves say it all, without a bigint.
+    const { words, result } = this
+    const at = result >> 2
+    return { missed: words[at]!, translated: words[at + 2]!, firstMiss: words[at + 4]! | 0 }
   }
 
   get consumed(): number {
-    return this.view.getUint32(this.result + 24, true)
+    return this.words[(this.result >> 2) + 6]!
   }
 
   get produced(): number {
-    return this.view.getUint32(this.result + 28, true)
+    return this.words[(this.result >> 2) + 7]!
   }
 }

@@ -22,7 +22,6 @@ mkdirSync(join(dir, 'bin'))
 symlinkSync(MAIN, join(dir, 'bin/hypva'))
 mkdirSync(join(dir, 'node_modules'))
 symlinkSync(ROOT, join(dir, 'node_modules/hypva'))
-writeFileSync(join(dir, 'partial.json'), '{"format":"hypva-layout/1","tagLsb":31,"tagVal":"0x11367"}')
 const env = { ...process.env, PATH: `${join(dir, 'bin')}${delimiter}${process.env.PATH}`, LC_ALL: 'C.UTF-8' }
 
 const shell = (command: string) => spawnSync('bash', ['-c', `${command}`], { cwd: dir, env, encoding: 'utf8' })

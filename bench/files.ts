@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { textInputs } from './inputs.js'
@@ -8,7 +8,9 @@ import type { Report } from './report.js'
 
 /** Whole processes, file to file, on files that are in the page cache. */
 export async function benchFiles(root: string, report: Report, megabytes: number): Promise<void> {
-  const dir = mkdtempSync(join(tmpdir(), 'hypva-bench-'))
+  // In memory where there is such a place: a disk's own doings are not what is compared.
+  const place = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
+  const dir = mkdtempSync(join(place, 'hypva-bench-'))
   try {
     const main = join(root, 'dist/cli/main.cjs')
     const layout = join(root, 'samples/exec-6.1.layout.json')
@@ -20,16 +22,39 @@ export async function benchFiles(root: string, report: Report, megabytes: number
     const shell = (script: string) => ({ run: () => run('sh', ['-c', script]) })
     const translate = `"${process.execPath}" "${main}" translate -l "${layout}"`
 
+    const size = (ms: number) => `${(megabytes / ms).toFixed(2)} GB/s`
     const textTimes = await measure(
       [
+        { name: 'hypva translate --jobs 1', ...hypva('translate', text, '-l', layout, '-o', out, '--jobs', '1') },
         { name: 'hypva translate', ...hypva('translate', text, '-l', layout, '-o', out) },
         { name: 'cp', ...shell(`cp "${text}" "${out}.cp"`) },
       ],
-      { rounds: 7, time: 0, iterations: 1 },
+      { rounds: 9, time: 0, iterations: 1 },
     )
-    const size = (ms: number) => `${(megabytes / ms).toFixed(2)} GB/s`
     report.table(`Text, file to file, ${megabytes} MB`, [...textTimes.values()], size)
-    report.ratio('text file to file / cp', ratio(textTimes.get('hypva translate')!, textTimes.get('cp')!), 0.75)
+    report.ratio(
+      'text file to file, one job / cp',
+      ratio(textTimes.get('hypva translate --jobs 1')!, textTimes.get('cp')!),
+      0.75,
+    )
+    report.ratio(
+      'text file to file, default jobs / cp',
+      ratio(textTimes.get('hypva translate')!, textTimes.get('cp')!),
+      1,
+    )
+    for (const [what, jobs] of [
+      ['one job', ['--jobs', '1']],
+      ['default jobs', []],
+    ] as const) {
+      const peak = peakMemory(dir, [main, 'translate', text, '-l', layout, '-o', out, ...jobs])
+      report.say(`  peak memory, ${what}: ${peak.toFixed(0)} MB`)
+      report.ratio(
+        `MB of peak memory, ${megabytes} MB of text, ${what}`,
+        { median: peak, min: peak, max: peak },
+        152,
+        true,
+      )
+    }
 
     // The same rewrite in perl, which computes on 64 bits exactly; on a part of the text, it takes its time.
     const part = fill(join(dir, 'part'), log, megabytes * 0.4)
@@ -99,6 +124,18 @@ export async function benchFiles(root: string, report: Report, megabytes: number
   } finally {
     rmSync(dir, { recursive: true })
   }
+}
+
+/** The most resident memory, in MB, of a run of hypva, by its own account at the end (Linux). */
+function peakMemory(dir: string, args: string[]): number {
+  const preload = join(dir, 'peak.mjs')
+  writeFileSync(
+    preload,
+    `import { readFileSync } from 'node:fs'
+    process.on('exit', () => console.error(/VmHWM:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]))`,
+  )
+  const { stderr } = spawnSync(process.execPath, ['--import', preload, ...args], { encoding: 'utf8' })
+  return Number(stderr.trim().split('\n').at(-1)) / 1000
 }
 
 function run(command: string, args: string[]): void {

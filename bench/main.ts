@@ -16,7 +16,7 @@ import { benchText } from './text.js'
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
-    size: { type: 'string', default: '500' },
+    size: { type: 'string', default: '1000' },
     only: { type: 'string' },
   },
 })

@@ -4,6 +4,7 @@ import { linearMemory } from './linear.js'
 import { applyMacro, hypVaEnd, hypVaRange, macroOf } from './macro.js'
 import type { HypLayout } from './types.js'
 
+/** What is wrong with a layout; stable names for programs. */
 export type LayoutProblemKind =
   | 'region-bit-lost'
   | 'tag-overflow'

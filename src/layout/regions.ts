@@ -7,6 +7,7 @@ import { privatePlace } from './private-range.js'
 import { clip, subtract } from './ranges.js'
 import type { HypLayout } from './types.js'
 
+/** What a range of an address space is for. */
 export type RegionKind =
   /** Bit 55 is clear: TTBR0's half. */
   | 'user'
@@ -34,6 +35,7 @@ export type RegionKind =
   /** Bits above the hyp VA bits are set. */
   | 'out-of-range'
 
+/** A part of the kernel's or of EL2's address space, or what an address in none of them is. */
 export interface Region {
   readonly kind: RegionKind
   /** Where it lies, when the layout tells; half-open. */

@@ -15,6 +15,7 @@ export const MODES: readonly Mode[] = ['nvhe', 'hvhe', 'protected', 'vhe']
  */
 export type Generation = '3.11' | '4.8' | '4.17' | '5.4' | '5.6' | '5.9' | '5.11' | '5.12' | '5.15' | '7.0'
 
+/** Bytes a page: CONFIG_ARM64_4K_PAGES, _16K_PAGES, _64K_PAGES. */
 export type PageSize = 4096 | 16384 | 65536
 
 /**

@@ -13,6 +13,7 @@ import { findSegment, type Segment, SPACES, type Space } from './segments.js'
 import { rewriterStream } from './stream.js'
 import { TextRewriter } from './text.js'
 
+/** The direction of a translator, and what it does with an address that has no place in it. */
 export interface TranslatorOptions {
   /** What the addresses that go in are. Default `kernel`. */
   readonly from?: Space

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { LAYOUT_FORMAT } from '../layout/schema.js'
 import type { Machine } from '../layout/types.js'
 import { checkProposals, type ProposalVerdict } from '../proposals/check.js'
 import { LAYOUT_NAMES, type LayoutName } from '../proposals/layouts.js'
@@ -68,11 +69,16 @@ export function addCheck(program: Command, status: Status): void {
         writeSvg(options.svg, asked[0]!)
       }
       if (options.svg !== '-') {
-        const json = () => toJson(options.proposal === undefined ? verdicts : asked)
+        const json = () => toJson((options.proposal === undefined ? verdicts : asked).map(withFormat))
         print(options.json ? json() : formatAll(machine, verdicts, asked))
       }
       status.exitCode = asked.every(({ sound }) => sound) ? 0 : 1
     })
+}
+
+/** The layout in it as a file of its own has it. */
+function withFormat(verdict: ProposalVerdict): object {
+  return { ...verdict, layout: { format: LAYOUT_FORMAT, ...verdict.layout } }
 }
 
 function parseNames(text: string, previous: LayoutName[] = []): LayoutName[] {
@@ -89,7 +95,7 @@ function formatAll(machine: Machine, verdicts: readonly ProposalVerdict[], asked
 }
 
 function formatTable(verdicts: readonly ProposalVerdict[]): string {
-  const rows = verdicts.map(({ name, sound, bytes, startUpCheck, randomTagBits, applies }) => [
+  const rows = verdicts.map(({ name, sound, bytes, startUpCheck, startUpCheckReplaced, randomTagBits, applies }) => [
     name,
     sound ? 'sound' : 'UNSOUND',
     formatSize(bytes.mapped),
@@ -97,7 +103,11 @@ function formatTable(verdicts: readonly ProposalVerdict[]): string {
     bytes.dropped === 0n ? '-' : formatSize(bytes.dropped),
     startUpCheck,
     String(randomTagBits),
-    applies ? '' : 'changes nothing here',
+    !applies
+      ? 'changes nothing here'
+      : startUpCheck !== 'pass' && startUpCheckReplaced
+        ? 'has to replace the check'
+        : '',
   ])
   const head = ['layout', 'verdict', 'mapped', 'not mapped', 'given up', 'start-up', 'tag bits', '']
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)))
@@ -137,7 +147,14 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
     ...formatPrivate('private, nVHE', verdict.privateNvhe),
     ...formatPrivate('private, pKVM', verdict.privatePkvm),
   )
-  lines.push(field('start-up check', verdict.startUpCheck), field('random tag bits', String(verdict.randomTagBits)))
+  const replaced =
+    verdict.startUpCheck !== 'pass' && verdict.startUpCheckReplaced
+      ? ", today's, which this proposal has to replace"
+      : ''
+  lines.push(
+    field('start-up check', `${verdict.startUpCheck}${replaced}`),
+    field('random tag bits', String(verdict.randomTagBits)),
+  )
   if (congruent !== undefined) {
     const more =
       congruent.count > 1n ? `, and every ${formatSize(congruent.step)} above, ${congruent.count} in all` : ''

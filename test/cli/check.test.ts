@@ -54,10 +54,21 @@ describe('check', () => {
     })
     // What check says is a layout that the other commands take.
     const file = join(dir, 'low.json')
-    writeFileSync(file, JSON.stringify({ format: 'hypva-layout/1', ...one.layout }))
+    writeFileSync(file, JSON.stringify(one.layout))
     const translated = hypva(['translate', '-l', file], { input: 'fff0000000001234\n' })
     expect(translated.out.toString()).toBe('0001000000001234\n')
     expect(hypva(['explain', '0xffff3bff80000000', '-l', file]).out.toString()).toContain('EL2 cannot map it')
+  })
+
+  test("a sound layout beside today's check, which it has to replace", () => {
+    const low = ['-m', sample('corner'), '--dram', '0x0-0x1000000000', '--proposal', 'overlap-top-window']
+    const { code, out } = run(...low)
+    expect(code).toBe(0)
+    expect(out).toMatch(/^overlap-top-window +sound .* -EINVAL +0 +has to replace the check$/m)
+    expect(out).toMatch(/^ {2}start-up check +-EINVAL, today's, which this proposal has to replace$/m)
+    const [verdict] = JSON.parse(run(...low, '--json').out)
+    expect(verdict).toMatchObject({ sound: true, startUpCheck: '-EINVAL', startUpCheckReplaced: true })
+    expect(verdict).not.toHaveProperty('geometry')
   })
 
   test('the picture of the one layout asked for', () => {

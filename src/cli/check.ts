@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { LAYOUT_FORMAT } from '../layout/schema.js'
 import type { Machine } from '../layout/types.js'
+import { sizeText } from '../picture/size.js'
 import { checkProposals, type ProposalVerdict } from '../proposals/check.js'
 import { LAYOUT_NAMES, type LayoutName } from '../proposals/layouts.js'
 import type { Restriction } from '../proposals/restrictions.js'
@@ -12,7 +13,7 @@ import { machineOptions, readMachine } from './machine.js'
 import { print } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './program.js'
-import { formatRange, formatSize, toJson } from './text.js'
+import { formatRange, toJson } from './text.js'
 
 const EXAMPLES = `Examples:
   # The machine of the 2021 thread's question, far apart banks and 52 bits, under a kernel of today:
@@ -98,9 +99,9 @@ function formatTable(verdicts: readonly ProposalVerdict[]): string {
   const rows = verdicts.map(({ name, sound, bytes, startUpCheck, startUpCheckReplaced, randomTagBits, applies }) => [
     name,
     sound ? 'sound' : 'UNSOUND',
-    formatSize(bytes.mapped),
-    bytes.unmapped === 0n ? '-' : formatSize(bytes.unmapped),
-    bytes.dropped === 0n ? '-' : formatSize(bytes.dropped),
+    sizeText(bytes.mapped),
+    bytes.unmapped === 0n ? '-' : sizeText(bytes.unmapped),
+    bytes.dropped === 0n ? '-' : sizeText(bytes.dropped),
     startUpCheck,
     String(randomTagBits),
     !applies
@@ -128,14 +129,11 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
   if (!applies) lines.push('  changes nothing here: EL1 has no more than half of its addresses for the linear map')
   for (const { kind, message } of reasons) lines.push(field(kind, message))
   lines.push(
-    field(
-      'linear map at EL1',
-      `${formatSize(verdict.linearSize)}, of which EL2 can map ${formatSize(verdict.capacity)}`,
-    ),
+    field('linear map at EL1', `${sizeText(verdict.linearSize)}, of which EL2 can map ${sizeText(verdict.capacity)}`),
   )
   if (missing !== undefined) {
-    const slice = `[${formatSize(missing.start)}, ${formatSize(missing.end)})`
-    lines.push(field('cannot be mapped', `linear offsets ${slice}, ${formatSize(missing.end - missing.start)}`))
+    const slice = `[${sizeText(missing.start)}, ${sizeText(missing.end)})`
+    lines.push(field('cannot be mapped', `linear offsets ${slice}, ${sizeText(missing.end - missing.start)}`))
   }
   verdict.banks.forEach((bank, i) => {
     lines.push(...formatBank(bank, i))
@@ -156,8 +154,7 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
     field('random tag bits', String(verdict.randomTagBits)),
   )
   if (congruent !== undefined) {
-    const more =
-      congruent.count > 1n ? `, and every ${formatSize(congruent.step)} above, ${congruent.count} in all` : ''
+    const more = congruent.count > 1n ? `, and every ${sizeText(congruent.step)} above, ${congruent.count} in all` : ''
     lines.push(field("idmap's image", `linear ${formatRange(congruent.first)}${more}`))
   }
   for (const { phys, linear: at, harmless } of verdict.collisions) {
@@ -173,7 +170,7 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
 }
 
 function formatBank({ bank, mapped, unmapped, dropped }: BankVerdict, index: number): string[] {
-  const title = `bank ${index}, ${formatSize(bank.end - bank.start)}`
+  const title = `bank ${index}, ${sizeText(bank.end - bank.start)}`
   const parts = [
     ...mapped.map((range) => `${formatRange(range)}  mapped`),
     ...unmapped.map((range) => `${formatRange(range)}  NOT MAPPED, though EL1 uses it`),
@@ -188,7 +185,7 @@ function formatPrivate(title: string, place: PrivateVerdict | undefined): string
   const stop = meets === undefined ? 'the end of its place' : `linear memory at hyp ${formatU64(meets.start)}`
   const seen = noticed ? 'the kernel notices (-ENOMEM)' : 'the kernel does NOT notice'
   const lines = [
-    field(title, `${formatSize(room)} from ${formatU64(start)} ${grows} to ${formatU64(end)}; then ${stop}: ${seen}`),
+    field(title, `${sizeText(room)} from ${formatU64(start)} ${grows} to ${formatU64(end)}; then ${stop}: ${seen}`),
   ]
   for (const range of vmemmapMeets ?? [])
     lines.push(field('', `its page metadata lies over linear memory, hyp ${formatRange(range)}`))
@@ -202,11 +199,11 @@ function formatRestriction(
   const parts: string[] = []
   if (kernelBelow !== undefined) {
     const held = idmap < kernelBelow ? ' (it is)' : ''
-    parts.push(`the kernel loaded below ${formatU64(kernelBelow)}${held}, in ${formatSize(choice!)} of memory there`)
+    parts.push(`the kernel loaded below ${formatU64(kernelBelow)}${held}, in ${sizeText(choice!)} of memory there`)
   }
   if (dramBelow !== undefined) parts.push(`memory below ${formatU64(dramBelow)}`)
   if (keepFree !== undefined) parts.push(`physical ${keepFree.map(formatRange).join(', ')} kept free`)
-  return `${parts.join(' and ')}: gives up ${cost === 0n ? 'nothing' : formatSize(cost)}`
+  return `${parts.join(' and ')}: gives up ${cost === 0n ? 'nothing' : sizeText(cost)}`
 }
 
 function formatChange({ name, moved, at, before, after }: SweepChange): string {

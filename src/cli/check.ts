@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { odditiesOf } from '../layout/assumptions.js'
 import { LAYOUT_FORMAT } from '../layout/schema.js'
 import type { Machine } from '../layout/types.js'
 import { sizeText } from '../picture/size.js'
@@ -10,7 +11,7 @@ import type { BankVerdict, PrivateVerdict } from '../proposals/verdict.js'
 import { formatU64 } from '../u64.js'
 import { Failure } from './failure.js'
 import { machineOptions, readMachine } from './machine.js'
-import { print } from './output.js'
+import { print, say } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './program.js'
 import { formatRange, toJson } from './text.js'
@@ -55,6 +56,7 @@ export function addCheck(program: Command, status: Status): void {
     .option('--sweep', 'move kernel and memory over the boundaries, and print where verdicts change')
     .action((options: CheckOptions) => {
       const machine = readMachine(options)
+      for (const oddity of odditiesOf(machine)) say(`hypva: note: ${oddity}`)
       if (options.sweep) {
         if (options.svg !== undefined) throw new Failure('--sweep has no picture: leave out --svg')
         const changes = sweepProposals(machine, options.proposal)
@@ -65,6 +67,9 @@ export function addCheck(program: Command, status: Status): void {
       const verdicts = checkProposals(machine)
       const wanted = options.proposal ?? ['kernel']
       const asked = verdicts.filter(({ name }) => wanted.includes(name))
+      if (asked.some(({ randomBitsAssumed }) => randomBitsAssumed)) {
+        say('hypva: note: the random bits of the tag are taken as 0: give --tag-val or --random where they are known')
+      }
       if (options.svg !== undefined) {
         if (asked.length !== 1) throw new Failure('--svg draws one layout: name it with --proposal')
         writeSvg(options.svg, asked[0]!)

@@ -71,6 +71,16 @@ describe('check', () => {
     expect(verdict).not.toHaveProperty('geometry')
   })
 
+  test('random bits that nobody gave are 0, and that is said', () => {
+    const small = '--kernel 6.12 --page-size 4k --va-bits 48 --idmap 0x40000000 --dram 0x40000000-0x80000000'.split(' ')
+    const { code, err } = run(...small)
+    expect(code).toBe(0)
+    expect(err).toMatch(/^hypva: note: the random bits of the tag are taken as 0: .*\n$/)
+    expect(run(...small, '--random', '0x0').err).toBe('')
+    expect(JSON.parse(run(...small, '--json').out)[0]).toMatchObject({ randomBitsAssumed: true })
+    expect(run(...small, '--random', '0x0', '--dram', '0x90000000-0x98000200').err).toContain('note: dram[1]')
+  })
+
   test('the picture of the one layout asked for', () => {
     const file = join(dir, 'low.svg')
     const { code, out } = run('-m', sample('corner'), '--proposal', 'low-window-48', '--svg', file)

@@ -1,5 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { odditiesOf } from '../layout/assumptions.js'
+import { LAYOUT_FORMAT } from '../layout/schema.js'
 import type { Machine } from '../layout/types.js'
+import { sizeText } from '../picture/size.js'
 import { checkProposals, type ProposalVerdict } from '../proposals/check.js'
 import { LAYOUT_NAMES, type LayoutName } from '../proposals/layouts.js'
 import type { Restriction } from '../proposals/restrictions.js'
@@ -8,10 +11,10 @@ import type { BankVerdict, PrivateVerdict } from '../proposals/verdict.js'
 import { formatU64 } from '../u64.js'
 import { Failure } from './failure.js'
 import { machineOptions, readMachine } from './machine.js'
-import { print } from './output.js'
+import { print, say } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './program.js'
-import { formatRange, formatSize, toJson } from './text.js'
+import { formatRange, toJson } from './text.js'
 
 const EXAMPLES = `Examples:
   # The machine of the 2021 thread's question, far apart banks and 52 bits, under a kernel of today:
@@ -53,6 +56,7 @@ export function addCheck(program: Command, status: Status): void {
     .option('--sweep', 'move kernel and memory over the boundaries, and print where verdicts change')
     .action((options: CheckOptions) => {
       const machine = readMachine(options)
+      for (const oddity of odditiesOf(machine)) say(`hypva: note: ${oddity}`)
       if (options.sweep) {
         if (options.svg !== undefined) throw new Failure('--sweep has no picture: leave out --svg')
         const changes = sweepProposals(machine, options.proposal)
@@ -63,16 +67,24 @@ export function addCheck(program: Command, status: Status): void {
       const verdicts = checkProposals(machine)
       const wanted = options.proposal ?? ['kernel']
       const asked = verdicts.filter(({ name }) => wanted.includes(name))
+      if (asked.some(({ randomBitsAssumed }) => randomBitsAssumed)) {
+        say('hypva: note: the random bits of the tag are taken as 0: give --tag-val or --random where they are known')
+      }
       if (options.svg !== undefined) {
         if (asked.length !== 1) throw new Failure('--svg draws one layout: name it with --proposal')
         writeSvg(options.svg, asked[0]!)
       }
       if (options.svg !== '-') {
-        const json = () => toJson(options.proposal === undefined ? verdicts : asked)
+        const json = () => toJson((options.proposal === undefined ? verdicts : asked).map(withFormat))
         print(options.json ? json() : formatAll(machine, verdicts, asked))
       }
       status.exitCode = asked.every(({ sound }) => sound) ? 0 : 1
     })
+}
+
+/** The layout in it as a file of its own has it. */
+function withFormat(verdict: ProposalVerdict): object {
+  return { ...verdict, layout: { format: LAYOUT_FORMAT, ...verdict.layout } }
 }
 
 function parseNames(text: string, previous: LayoutName[] = []): LayoutName[] {
@@ -89,15 +101,19 @@ function formatAll(machine: Machine, verdicts: readonly ProposalVerdict[], asked
 }
 
 function formatTable(verdicts: readonly ProposalVerdict[]): string {
-  const rows = verdicts.map(({ name, sound, bytes, startUpCheck, randomTagBits, applies }) => [
+  const rows = verdicts.map(({ name, sound, bytes, startUpCheck, startUpCheckReplaced, randomTagBits, applies }) => [
     name,
     sound ? 'sound' : 'UNSOUND',
-    formatSize(bytes.mapped),
-    bytes.unmapped === 0n ? '-' : formatSize(bytes.unmapped),
-    bytes.dropped === 0n ? '-' : formatSize(bytes.dropped),
+    sizeText(bytes.mapped),
+    bytes.unmapped === 0n ? '-' : sizeText(bytes.unmapped),
+    bytes.dropped === 0n ? '-' : sizeText(bytes.dropped),
     startUpCheck,
     String(randomTagBits),
-    applies ? '' : 'changes nothing here',
+    !applies
+      ? 'changes nothing here'
+      : startUpCheck !== 'pass' && startUpCheckReplaced
+        ? 'has to replace the check'
+        : '',
   ])
   const head = ['layout', 'verdict', 'mapped', 'not mapped', 'given up', 'start-up', 'tag bits', '']
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)))
@@ -118,14 +134,11 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
   if (!applies) lines.push('  changes nothing here: EL1 has no more than half of its addresses for the linear map')
   for (const { kind, message } of reasons) lines.push(field(kind, message))
   lines.push(
-    field(
-      'linear map at EL1',
-      `${formatSize(verdict.linearSize)}, of which EL2 can map ${formatSize(verdict.capacity)}`,
-    ),
+    field('linear map at EL1', `${sizeText(verdict.linearSize)}, of which EL2 can map ${sizeText(verdict.capacity)}`),
   )
   if (missing !== undefined) {
-    const slice = `[${formatSize(missing.start)}, ${formatSize(missing.end)})`
-    lines.push(field('cannot be mapped', `linear offsets ${slice}, ${formatSize(missing.end - missing.start)}`))
+    const slice = `[${sizeText(missing.start)}, ${sizeText(missing.end)})`
+    lines.push(field('cannot be mapped', `linear offsets ${slice}, ${sizeText(missing.end - missing.start)}`))
   }
   verdict.banks.forEach((bank, i) => {
     lines.push(...formatBank(bank, i))
@@ -137,10 +150,16 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
     ...formatPrivate('private, nVHE', verdict.privateNvhe),
     ...formatPrivate('private, pKVM', verdict.privatePkvm),
   )
-  lines.push(field('start-up check', verdict.startUpCheck), field('random tag bits', String(verdict.randomTagBits)))
+  const replaced =
+    verdict.startUpCheck !== 'pass' && verdict.startUpCheckReplaced
+      ? ", today's, which this proposal has to replace"
+      : ''
+  lines.push(
+    field('start-up check', `${verdict.startUpCheck}${replaced}`),
+    field('random tag bits', String(verdict.randomTagBits)),
+  )
   if (congruent !== undefined) {
-    const more =
-      congruent.count > 1n ? `, and every ${formatSize(congruent.step)} above, ${congruent.count} in all` : ''
+    const more = congruent.count > 1n ? `, and every ${sizeText(congruent.step)} above, ${congruent.count} in all` : ''
     lines.push(field("idmap's image", `linear ${formatRange(congruent.first)}${more}`))
   }
   for (const { phys, linear: at, harmless } of verdict.collisions) {
@@ -156,7 +175,7 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
 }
 
 function formatBank({ bank, mapped, unmapped, dropped }: BankVerdict, index: number): string[] {
-  const title = `bank ${index}, ${formatSize(bank.end - bank.start)}`
+  const title = `bank ${index}, ${sizeText(bank.end - bank.start)}`
   const parts = [
     ...mapped.map((range) => `${formatRange(range)}  mapped`),
     ...unmapped.map((range) => `${formatRange(range)}  NOT MAPPED, though EL1 uses it`),
@@ -171,7 +190,7 @@ function formatPrivate(title: string, place: PrivateVerdict | undefined): string
   const stop = meets === undefined ? 'the end of its place' : `linear memory at hyp ${formatU64(meets.start)}`
   const seen = noticed ? 'the kernel notices (-ENOMEM)' : 'the kernel does NOT notice'
   const lines = [
-    field(title, `${formatSize(room)} from ${formatU64(start)} ${grows} to ${formatU64(end)}; then ${stop}: ${seen}`),
+    field(title, `${sizeText(room)} from ${formatU64(start)} ${grows} to ${formatU64(end)}; then ${stop}: ${seen}`),
   ]
   for (const range of vmemmapMeets ?? [])
     lines.push(field('', `its page metadata lies over linear memory, hyp ${formatRange(range)}`))
@@ -185,11 +204,11 @@ function formatRestriction(
   const parts: string[] = []
   if (kernelBelow !== undefined) {
     const held = idmap < kernelBelow ? ' (it is)' : ''
-    parts.push(`the kernel loaded below ${formatU64(kernelBelow)}${held}, in ${formatSize(choice!)} of memory there`)
+    parts.push(`the kernel loaded below ${formatU64(kernelBelow)}${held}, in ${sizeText(choice!)} of memory there`)
   }
   if (dramBelow !== undefined) parts.push(`memory below ${formatU64(dramBelow)}`)
   if (keepFree !== undefined) parts.push(`physical ${keepFree.map(formatRange).join(', ')} kept free`)
-  return `${parts.join(' and ')}: gives up ${cost === 0n ? 'nothing' : formatSize(cost)}`
+  return `${parts.join(' and ')}: gives up ${cost === 0n ? 'nothing' : sizeText(cost)}`
 }
 
 function formatChange({ name, moved, at, before, after }: SweepChange): string {

@@ -5,13 +5,14 @@ import { formatLayout } from '../layout/json.js'
 import { layoutProblems } from '../layout/problems.js'
 import { hypRegions, kernelRegions, type Region } from '../layout/regions.js'
 import type { HypLayout, Machine } from '../layout/types.js'
+import { sizeText } from '../picture/size.js'
 import { formatU64, type Range } from '../u64.js'
 import { machineOptions, readMachine } from './machine.js'
 import { layoutOption, readLayout } from './options.js'
 import { openOutput, print, say } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './program.js'
-import { formatRange, formatSize } from './text.js'
+import { formatRange } from './text.js'
 
 const COMPUTE_EXAMPLES = `Examples:
   # The boards of a mailing list: an LX2160A with a 39-bit kernel 5.6
@@ -94,7 +95,7 @@ function addShow(parent: Command, status: Status): void {
 function warnings(machine: Machine, layout: HypLayout): string[] {
   const dropped = droppedMemory(machine, layout).map(
     (range) =>
-      `DRAM ${formatRange(range)} (${formatSize(range.end - range.start)}) is outside the linear map: the kernel drops it`,
+      `DRAM ${formatRange(range)} (${sizeText(range.end - range.start)}) is outside the linear map: the kernel drops it`,
   )
   return [...layoutProblems(layout).map(({ message }) => message), ...dropped]
 }
@@ -104,7 +105,7 @@ function format(layout: HypLayout): string {
   for (const [name, value] of Object.entries(layout)) {
     if (name === 'dram') {
       for (const range of value as Range[])
-        lines.push(field('dram', `${formatRange(range)}  ${formatSize(range.end - range.start)}`))
+        lines.push(field('dram', `${formatRange(range)}  ${sizeText(range.end - range.start)}`))
     } else if (name === 'image') {
       lines.push(field(name, formatRange(value as Range)))
     } else {

@@ -105,7 +105,7 @@ function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file:
 }
 
 function isComplete(layout: Partial<HypLayout>): layout is HypLayout {
-  return layout.mode === 'vhe' || (layout.tagLsb !== undefined && layout.tagVal !== undefined)
+  return layout.mode === 'vhe' || (layout.tagLsb !== undefined && (layout.tagVal ?? layout.tag) !== undefined)
 }
 
 function printMachine(recovery: Recovery): void {

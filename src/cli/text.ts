@@ -10,14 +10,3 @@ export function formatRange({ start, end }: Range): string {
   const hex = (value: bigint) => value.toString(16).padStart(16, '0')
   return `${hex(start)}–${hex(end - 1n)}`
 }
-
-/** A size in the largest binary unit that leaves a whole number. */
-export function formatSize(bytes: bigint): string {
-  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB']
-  let unit = 0
-  while (unit < units.length - 1 && bytes > 0n && bytes % 1024n === 0n) {
-    bytes /= 1024n
-    unit++
-  }
-  return `${bytes} ${units[unit]}`
-}

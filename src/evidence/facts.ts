@@ -29,7 +29,7 @@ export interface Quantities extends Required<HypLayout> {
   hypOffset: bigint
   /** Linear VA - physical address: PAGE_OFFSET - PHYS_OFFSET. */
   linearShift: bigint
-  /** The tag where it stands: tag_val << tag_lsb. */
+  /** The tag where it stands: tag_val << tag_lsb, or what a proposal adds. */
   tag: bigint
   /** Memory that an ELF core's headers list; DRAM only if the tag agrees. */
   coreRam: readonly Range[]
@@ -37,33 +37,15 @@ export interface Quantities extends Required<HypLayout> {
 
 export type Quantity = keyof Quantities
 
-/** The fields a layout has, in the order of its JSON. */
-export const LAYOUT_FIELDS = [
-  'generation',
-  'mode',
-  'pageSize',
-  'vaBits',
-  'vaBitsActual',
-  'hypVaBits',
-  'tagLsb',
-  'tagVal',
-  'vaMask',
-  'pageOffset',
-  'physOffset',
-  'dram',
-  'idmap',
-  'image',
-  'kimageVoffset',
-  'kaslrOffset',
-  'hypPhysvirtOffset',
-] as const satisfies readonly (keyof HypLayout)[]
-
 /** How something is known: which file, which line or offset in it, by which rule. */
 export interface Provenance {
   readonly file: string
   readonly where: string
   readonly rule: string
 }
+
+/** The rule by which a layout's own fields are known. */
+export const LAYOUT_FILE = 'layout file'
 
 /** One statement of one piece of evidence, or one that follows from others. */
 export interface Fact<Q extends Quantity = Quantity> extends Provenance {

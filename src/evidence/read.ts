@@ -1,11 +1,11 @@
 import { HypvaError } from '../errors.js'
-import { parseLayout } from '../layout/json.js'
+import { LAYOUT_FIELDS, parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, forEachLine, readFully } from '../source.js'
 import { readCore, type SymbolAddresses, scanWhole } from './core.js'
 import { DebuggerReader } from './debugger.js'
 import { isElf } from './elf-core.js'
-import { FileFindings, LAYOUT_FIELDS } from './facts.js'
+import { FileFindings, LAYOUT_FILE } from './facts.js'
 import { IomemReader } from './iomem.js'
 import { LogReader } from './log.js'
 import { PairReader } from './pairs.js'
@@ -168,7 +168,7 @@ function readLayoutFile(source: ByteSource, findings: FileFindings): boolean {
   }
   for (const field of LAYOUT_FIELDS) {
     const value = layout[field]
-    if (value !== undefined) findings.say(field, value, field, 'layout file')
+    if (value !== undefined) findings.say(field, value, field, LAYOUT_FILE)
   }
   return true
 }

@@ -1,12 +1,12 @@
 import { HOW_TO_LEARN } from '../layout/fields.js'
-import { checkLayout } from '../layout/json.js'
+import { checkLayout, LAYOUT_FIELDS } from '../layout/json.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { ByteSource } from '../source.js'
 import { lowMask } from '../u64.js'
 import { type Conclusions, type Conflict, conclude, type Values } from './derive.js'
-import { type Fact, LAYOUT_FIELDS, type Note, type Provenance, type Tag } from './facts.js'
+import { type Fact, LAYOUT_FILE, type Note, type Provenance, type Tag } from './facts.js'
 import { type EvidenceKind, readEvidence } from './read.js'
-import { factsOfPairs, solveTag } from './tag.js'
+import { factsOfPairs, NO_TAG, solveTag } from './tag.js'
 
 export interface RecoverOptions {
   /** Names of sources to believe where others disagree. */
@@ -59,7 +59,7 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   // Pairs give offsets once the image or the linear map is known, which give more; the tag then settles widths.
   conclusions = conclude(withTag([...facts, ...factsOfPairs(pairs, conclusions)]))
   const all = [...facts, ...factsOfPairs(pairs, conclusions)]
-  const solution = solveTag(conclusions, pairs, addresses)
+  const solution = addsTag(conclusions) ? NO_TAG : solveTag(conclusions, pairs, addresses)
   if (solution.facts.length > 0) conclusions = conclude(withTag([...all, ...solution.facts]))
   else conclusions = conclude(withTag(all))
   // The tag in place is shown by its two parts.
@@ -70,11 +70,11 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   const disputed = new Set(conflicts.map(({ field }) => field))
   // Mask and tag stand or fall together.
   if (disputed.has('tagLsb') || disputed.has('tagVal'))
-    for (const field of ['tagLsb', 'tagVal', 'vaMask']) disputed.add(field)
+    for (const field of ['tagLsb', 'tagVal', 'tag', 'vaMask']) disputed.add(field)
   const { layout, provenance } = assemble(conclusions, disputed)
   const tags = rivals.length > 0 && disputed.has('tagVal') ? rivals : solution.fits.length > 1 ? solution.fits : []
   const candidates = tags.flatMap((tag) => candidate(layout, tag) ?? [])
-  if (conflicts.length === 0 && layout.tagLsb !== undefined && layout.tagVal !== undefined) {
+  if (conflicts.length === 0 && layout.tagLsb !== undefined && (layout.tagVal ?? layout.tag) !== undefined) {
     const wrong = contradiction(layout)
     if (wrong !== undefined) conflicts.push(wrong)
   }
@@ -154,7 +154,7 @@ function withTag(facts: readonly Fact[]): Fact[] {
   return [...facts, ...tags]
 }
 
-const TAG = ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset']
+const TAG = ['tagLsb', 'tagVal', 'tag', 'vaMask', 'hypPhysvirtOffset']
 
 function assemble(
   { values, settled }: Conclusions,
@@ -169,10 +169,23 @@ function assemble(
     // What rests on something disputed is not known either.
     if ([...(known.fact.ancestors ?? [])].some((ancestor) => disputed.has(ancestor))) continue
     if (withoutTag && TAG.includes(field)) continue
+    if (field === 'tag' && (layout.tagVal !== undefined || !saysTag(known.provenance))) continue
     layout[field] = (values as Values)[field]
     provenance[field] = known.provenance
   }
   return { layout, provenance }
+}
+
+/** A layout has a `tag` only where it is no tag_val in its place, and that only a layout says. */
+function saysTag(provenance: readonly Provenance[]): boolean {
+  return provenance.some(({ rule }) => rule === LAYOUT_FILE)
+}
+
+/** Whether the tag is one that a proposal adds to the linear offset, and so none that tag_lsb and tag_val make. */
+function addsTag({ settled, values }: Conclusions): boolean {
+  const known = settled.get('tag')
+  if (known === undefined || values.tagLsb === undefined) return false
+  return saysTag(known.provenance) && (values.tag! & lowMask(values.tagLsb)) !== 0n
 }
 
 /** A layout with one of several tags; undefined when it contradicts what else is known. */
@@ -208,6 +221,9 @@ function unknownOf(
   for (const field of LAYOUT_FIELDS) {
     if (layout[field] !== undefined) continue
     if (layout.mode === 'vhe' && TAG.includes(field)) continue
+    // The kernel's layouts have neither.
+    if (field === 'proposal' || field === 'tag') continue
+    if (field === 'tagVal' && layout.tag !== undefined) continue
     if (disputed.has(field)) unknown[field] = 'the evidence disagrees: --prefer FILE, or say it'
     else if (field === 'vaMask') unknown[field] = 'it follows from tagLsb'
     else if (hint !== undefined && (field === 'tagLsb' || field === 'tagVal')) unknown[field] = hint

@@ -27,7 +27,7 @@ export interface TagSolution {
   readonly hint: string | undefined
 }
 
-const NOTHING: TagSolution = { fits: [], facts: [], conflicts: [], hint: undefined }
+export const NO_TAG: TagSolution = { fits: [], facts: [], conflicts: [], hint: undefined }
 
 /** Facts that pairs give beyond the tag: offsets between address spaces. */
 export function factsOfPairs(pairs: readonly Pair[], { values }: Conclusions): Fact[] {
@@ -86,14 +86,14 @@ export function solveTag(
   const settledTag = conclusions.settled.get('tagVal')?.fact.value as bigint | undefined
   if (settledLsb !== undefined && settledTag !== undefined) {
     return {
-      ...NOTHING,
+      ...NO_TAG,
       conflicts: crossCheck(conclusions, { tagLsb: settledLsb, tagVal: settledTag }, constraints, byMemory),
     }
   }
   // Evidence disagrees about the tag: nothing is to be settled by yet other evidence.
-  if (conclusions.conflicts.some(({ field }) => field === 'tagLsb' || field === 'tagVal')) return NOTHING
+  if (conclusions.conflicts.some(({ field }) => field === 'tagLsb' || field === 'tagVal')) return NO_TAG
   if (first === undefined) {
-    return byMemory === undefined ? NOTHING : { ...NOTHING, facts: [lsbFact(byMemory)] }
+    return byMemory === undefined ? NO_TAG : { ...NO_TAG, facts: [lsbFact(byMemory)] }
   }
   const lsbs = settledLsb !== undefined ? [settledLsb] : byMemory !== undefined ? [byMemory.lsb] : range(LEAST_LSB, 63)
   const fits: Tag[] = []
@@ -103,8 +103,8 @@ export function solveTag(
     if (allowed(lsb, tag, values, settledLsb !== undefined)) fits.push({ tagLsb: lsb, tagVal: tag >> BigInt(lsb) })
   }
   const [only] = fits
-  if (only === undefined) return { ...NOTHING, conflicts: [contradiction(constraints, byMemory, lsbs, values)] }
-  if (fits.length > 1) return { ...NOTHING, fits, hint: decide(fits, pairs) }
+  if (only === undefined) return { ...NO_TAG, conflicts: [contradiction(constraints, byMemory, lsbs, values)] }
+  if (fits.length > 1) return { ...NO_TAG, fits, hint: decide(fits, pairs) }
   const independent = constraints.filter(
     (constraint, i) => i === 0 || constraint.file !== first.file || constraint.rule !== first.rule,
   )
@@ -125,7 +125,7 @@ export function solveTag(
         : { ...facts[0]!, field: 'tagLsb', value: only.tagLsb, rule: `the only tag_lsb that fits ${first.rule}` },
     )
   }
-  return { ...NOTHING, fits, facts }
+  return { ...NO_TAG, fits, facts }
 }
 
 interface LsbRule extends Provenance {

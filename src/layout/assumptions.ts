@@ -11,21 +11,44 @@ const SMALLEST_PHYSICAL_SPACE = 1n << 40n
  * known either.
  */
 export function assumptionsOf(machine: Machine): string[] {
-  const { physOffset, pageSize, dram } = machine
+  const { physOffset } = machine
   const assumptions: string[] = []
   if (physOffset === undefined && movesLinearMap(machine)) {
     assumptions.push(
       'physOffset is taken to be what the rule gives; up to Linux 6.15 the linear map may have been moved (KASLR), so give memstart_addr ("PHYS_OFFSET:" of a panic, NUMBER(PHYS_OFFSET) of vmcoreinfo) where it is known',
     )
   }
-  dram.forEach(({ end }, i) => {
-    if (end % BigInt(pageSize) === BigInt(pageSize) - 1n) {
-      assumptions.push(
+  return [...assumptions, ...odditiesOf(machine)]
+}
+
+/** What no machine would have that runs the kernel named, or that looks mistyped; a line each. */
+export function odditiesOf({ kernel, pageSize, vaBits, dram }: Machine): string[] {
+  const oddities: string[] = []
+  const since = vaBits !== 52 || kernel === undefined ? undefined : pageSize === 65536 ? '5.4' : '6.9'
+  if (since !== undefined && isBefore(kernel!, since)) {
+    const what =
+      pageSize === 65536 ? '52-bit kernel addresses' : `52-bit addresses with pages of ${pageSize / 1024} KiB`
+    oddities.push(`mainline has ${what} since Linux ${since}, which ${kernel} is older than`)
+  }
+  const page = BigInt(pageSize)
+  dram.forEach(({ start, end }, i) => {
+    if (end % page === page - 1n) {
+      oddities.push(
         `dram[${i}] ends at ${formatU64(end)}, which is the first byte behind it, not its last as in /proc/iomem`,
+      )
+    } else if (start % page !== 0n || end % page !== 0n) {
+      oddities.push(
+        `dram[${i}], ${formatU64(start)} to ${formatU64(end)}, is not of whole pages of ${pageSize / 1024} KiB: the kernel uses whole ones only`,
       )
     }
   })
-  return assumptions
+  return oddities
+}
+
+function isBefore(kernel: string, version: string): boolean {
+  const [, major = 0, minor = 0] = /^v?(\d+)\.(\d+)/.exec(kernel) ?? []
+  const [wantedMajor, wantedMinor] = version.split('.').map(Number)
+  return Number(major) !== wantedMajor ? Number(major) < wantedMajor! : Number(minor) < wantedMinor!
 }
 
 /** Whether this kernel may have lowered memstart_addr at random (KERNEL-FACTS section 3). */

@@ -64,8 +64,8 @@ export function checkMachine(machine: Machine): void {
   machineOf(machine, 'bigint')
 }
 
-/** The fields of layout JSON in the order in which they are written. */
-const FIELDS = [
+/** The fields of a layout, in the order in which its JSON has them. */
+export const LAYOUT_FIELDS = [
   'generation',
   'proposal',
   'mode',
@@ -98,7 +98,7 @@ export function formatLayout(layout: HypLayout): string {
 /** The same for what is known of a layout, complete or not. */
 export function formatLayoutFields(layout: HypLayout): string {
   const fields: Record<string, unknown> = { format: LAYOUT_FORMAT }
-  for (const field of FIELDS) fields[field] = layout[field]
+  for (const field of LAYOUT_FIELDS) fields[field] = layout[field]
   const hex = (_: string, value: unknown) => (typeof value === 'bigint' ? formatU64(value) : value)
   return `${JSON.stringify(fields, hex, 2)}\n`
 }

@@ -112,7 +112,7 @@ const LEVELLED: readonly (readonly [number, string])[] = [
 ]
 
 /** A fault status code, in words: `level 1 translation fault`. */
-export function faultText(status: number): string {
+function faultText(status: number): string {
   const single = FAULTS.get(status)
   if (single !== undefined) return single
   const [, kind] = LEVELLED.find(([base]) => (status & ~3) === base) ?? []
@@ -328,7 +328,7 @@ const UBSAN_CHECKS = [
 ] as const
 
 /** What the kernel uses a BRK immediate for: asm/brk-imm.h, and for the encodings inside it arch/arm64/kernel/traps.c and lib/ubsan.h. */
-export function brkUse(imm: number): string {
+function brkUse(imm: number): string {
   const single = BRK_USES.get(imm)
   if (single !== undefined) return single
   if ((imm & ~0xff) === 0x900) {

@@ -15,6 +15,8 @@ const LINE = 18
 /** The least that a box with one line of text and an address at its edge needs. */
 const LEAST = 24
 const PER_BIT = 1.5
+/** Stands for the id of the hatching until the picture's own is known; no text has a NUL. */
+const HATCH = '\0hatch'
 /** Between memory that has no address here and what has. */
 const APART = 12
 
@@ -69,6 +71,7 @@ const STYLE = `
  */
 export function renderSvg(subject: Subject): string {
   const scene = sceneOf(subject)
+  const id = idOf(scene)
   const tall = Math.ceil(Math.max(naturalHeight(scene.left), naturalHeight(scene.right)))
   const left = place(scene.left, tall)
   const right = place(scene.right, tall)
@@ -77,9 +80,9 @@ export function renderSvg(subject: Subject): string {
   const below = TOP + tall + 40
   const height = below + 28 + remarks.length * LINE + (remarks.length > 0 ? 26 : 0)
   const parts = [
-    `<svg xmlns="http://www.w3.org/2000/svg" class="hypva" role="img" aria-labelledby="hypva-title hypva-desc" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}">`,
-    `<title id="hypva-title">${escapeXml(scene.title)}</title>`,
-    `<desc id="hypva-desc">${escapeXml(scene.description)}</desc>`,
+    `<svg xmlns="http://www.w3.org/2000/svg" class="hypva" role="img" aria-labelledby="${id}-title ${id}-desc" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}">`,
+    `<title id="${id}-title">${escapeXml(scene.title)}</title>`,
+    `<desc id="${id}-desc">${escapeXml(scene.description)}</desc>`,
     `<style>${STYLE}\n</style>`,
     `<defs>${hatch()}</defs>`,
     `<rect class="page" width="${WIDTH}" height="${height}"/>`,
@@ -94,7 +97,14 @@ export function renderSvg(subject: Subject): string {
     ),
     '</svg>',
   ]
-  return `${parts.join('\n')}\n`
+  return `${parts.join('\n').replaceAll(HATCH, `${id}-hatch`)}\n`
+}
+
+/** What ids begin with: pictures of different subjects can share an HTML page. FNV-1a over all that a picture says. */
+function idOf({ title, formula, description }: Scene): string {
+  let hash = 0x811c9dc5
+  for (const char of `${title}\n${formula}\n${description}`) hash = Math.imul(hash ^ char.codePointAt(0)!, 0x01000193)
+  return `hypva-${(hash >>> 0).toString(16).padStart(8, '0')}`
 }
 
 function header({ title, summary, formula, sound }: Scene): string[] {
@@ -176,7 +186,7 @@ function boxShape({ kind, title, size }: Box, x: number, y: number, height: numb
     parts.push(rect('class="plain"'), rect(`fill="none" stroke="${colour}" stroke-width="1.5" stroke-dasharray="6 4"`))
   } else {
     parts.push(rect('class="plain"'))
-    parts.push(kind === 'collision' ? rect('fill="url(#hypva-hatch)"') : rect(`class="tint" fill="${colour}"`))
+    parts.push(kind === 'collision' ? rect(`fill="url(#${HATCH})"`) : rect(`class="tint" fill="${colour}"`))
     parts.push(rect(`fill="none" stroke="${colour}" stroke-width="1.5"`))
   }
   const middle = y + height / 2 + 4
@@ -218,7 +228,7 @@ function ribbonPath(
   const curve = (x0: number, y0: number, x1: number, y1: number) =>
     `${x0} ${fixed(y0)}C${middle} ${fixed(y0)} ${middle} ${fixed(y1)} ${x1} ${fixed(y1)}`
   const path = `M${curve(from, a, RIGHT, c)}L${curve(RIGHT, d, from, b)}Z`
-  if (kind === 'collision') return `<path d="${path}" fill="url(#hypva-hatch)" stroke="${COLOURS.collision}"/>`
+  if (kind === 'collision') return `<path d="${path}" fill="url(#${HATCH})" stroke="${COLOURS.collision}"/>`
   return `<path class="ribbon" d="${path}" fill="${COLOURS[kind]}" stroke="${COLOURS[kind]}" stroke-opacity=".5"/>`
 }
 
@@ -237,7 +247,7 @@ function legendRow(entries: readonly (readonly [BoxKind, string])[], y: number):
     x += 30 + name.length * 7.6 + 14
     const fill =
       kind === 'collision'
-        ? 'fill="url(#hypva-hatch)"'
+        ? `fill="url(#${HATCH})"`
         : kind === 'lost'
           ? 'fill="none"'
           : `class="tint" fill="${COLOURS[kind]}"`
@@ -251,7 +261,7 @@ function legendRow(entries: readonly (readonly [BoxKind, string])[], y: number):
 }
 
 function hatch(): string {
-  return `<pattern id="hypva-hatch" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="plain" width="8" height="8"/><rect width="3.5" height="8" fill="${COLOURS.collision}"/></pattern>`
+  return `<pattern id="${HATCH}" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="plain" width="8" height="8"/><rect width="3.5" height="8" fill="${COLOURS.collision}"/></pattern>`
 }
 
 function text(x: number, y: number, content: string, style: string, anchor?: 'start' | 'end'): string {

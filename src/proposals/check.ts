@@ -12,6 +12,8 @@ import { type Verdict, verdictOf } from './verdict.js'
 export interface ProposalVerdict extends Verdict {
   /** What the layout is, one line. */
   readonly summary: string
+  /** The tag has random bits, which the machine does not tell: they are taken as 0. */
+  readonly randomBitsAssumed: boolean
   /** Each of them alone makes it sound; empty for a sound one, and where nothing does. */
   readonly restrictions: readonly Restriction[]
 }
@@ -30,9 +32,16 @@ export interface ProposalVerdict extends Verdict {
  */
 export function checkProposals(machine: Machine, names: readonly LayoutName[] = LAYOUT_NAMES): ProposalVerdict[] {
   const subject = placedMachine(machine)
+  const drawn = machine.random !== undefined || machine.tagVal !== undefined
   return names.map((name) => {
     const verdict = verdictOf(subject, namedLayout(subject, name))
-    return { ...verdict, summary: summaryOf(name), restrictions: restrictionsFor(subject, verdict, REAL) }
+    const randomBitsAssumed = !drawn && verdict.randomTagBits > 0
+    return {
+      ...verdict,
+      summary: summaryOf(name),
+      randomBitsAssumed,
+      restrictions: restrictionsFor(subject, verdict, REAL),
+    }
   })
 }
 

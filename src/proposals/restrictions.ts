@@ -1,7 +1,8 @@
 import { HypvaError } from '../errors.js'
 import { hypVaRange, macroOf } from '../layout/macro.js'
+import { privatePlace } from '../layout/private-range.js'
 import { clip, sizeOf } from '../layout/ranges.js'
-import type { Machine } from '../layout/types.js'
+import type { HypLayout, Machine } from '../layout/types.js'
 import type { Range } from '../u64.js'
 import { type LayoutName, namedLayout, type Scale } from './layouts.js'
 import { type Verdict, verdictOf } from './verdict.js'
@@ -56,7 +57,7 @@ export function restrictionsFor(machine: Machine, verdict: Verdict, scale: Scale
 }
 
 /** Whether a layout is sound on a machine; not so when the kernel's own memory would not fit. */
-export function isSound(machine: Machine, name: LayoutName, scale: Scale): boolean {
+function isSound(machine: Machine, name: LayoutName, scale: Scale): boolean {
   try {
     return verdictOf(machine, namedLayout(machine, name, scale)).sound
   } catch (error) {
@@ -113,17 +114,22 @@ function highestLimit(
 ): bigint | undefined {
   const page = BigInt(machine.pageSize)
   const { layout, geometry } = namedLayout(machine, verdict.name, scale)
+  /** The tag follows the highest bit in which linear addresses differ: it is the same up to the next power of two. */
+  const tagBelow = (limit: bigint): bigint | undefined => {
+    if (limit < machine.idmap + page) return undefined
+    return macroOf(namedLayout(belowLimit(machine, limit), verdict.name, scale).layout).tag
+  }
   const memstart = BigInt.asIntN(64, layout.physOffset! + geometry.physOffsetBias)
   const bits = Array.from({ length: geometry.hypVaBits + 1 }, (_, bit) => 1n << BigInt(bit))
   const round = [...bits, verdict.capacity]
-  // Beside these the verdict changes where the page is that meets the idmap (its offset is the idmap's without the tag, or
-  // without some other region bit), which also is where the start-up check begins to refuse.
-  const { tag } = macroOf(layout)
-  const meeting = [0n, ...bits].flatMap((bit) => [
-    machine.idmap - bit,
-    machine.idmap - tag - bit,
-    machine.idmap - tag + bit,
-  ])
+  // Beside these the verdict changes where memory begins to meet the idmap, which also is where the start-up check begins to
+  // refuse, or the first page of the private range: the page at that hyp VA less the tag. The tag is that of the machine with
+  // the limit, or lacks some other region bit.
+  const targets = [machine.idmap, ...privateStarts(layout, geometry.linearSize)]
+  const tags = new Set([0n, macroOf(layout).tag, ...bits.flatMap((bit) => tagBelow(memstart + bit) ?? [])])
+  const meeting = targets.flatMap((target) =>
+    [...tags].flatMap((tag) => [0n, ...bits].flatMap((bit) => [target - tag - bit, target - tag + bit])),
+  )
   const edges = [...round, ...meeting].flatMap((offset) =>
     [-1n, 0n, 1n].map((pages) => memstart + offset + pages * page),
   )
@@ -131,7 +137,7 @@ function highestLimit(
   const highest = [...new Set(limits)]
     .filter((limit) => limit > machine.idmap)
     .sort((a, b) => (a > b ? -1 : 1))
-    .find((limit) => satisfies({ ...machine, dram: clip(machine.dram, 0n, limit) }))
+    .find((limit) => satisfies(belowLimit(machine, limit)))
   if (highest === undefined) return undefined
   const kept = memoryBelow(machine, highest)
   const named = round.map((offset) => memstart + offset).filter((limit) => memoryBelow(machine, limit) === kept)
@@ -141,6 +147,19 @@ function highestLimit(
       undefined as bigint | undefined,
     ) ?? highest
   )
+}
+
+/** Where the first private page may be: of the two quarters that pKVM has for them the half that the idmap is in decides. */
+function privateStarts(layout: HypLayout, linearSize: bigint): bigint[] {
+  const page = BigInt(layout.pageSize!)
+  const quarter = 1n << BigInt(layout.hypVaBits! - 2)
+  const up = privatePlace(layout, 'up', linearSize)
+  const down = privatePlace(layout, 'down', linearSize)
+  return [0n, quarter, ...(up ? [up.range.start] : []), ...(down ? [down.range.end - page] : [])]
+}
+
+function belowLimit(machine: Machine, limit: bigint): Machine {
+  return { ...machine, dram: clip(machine.dram, 0n, limit) }
 }
 
 function memoryBelow({ dram }: Machine, limit: bigint): bigint {

@@ -80,7 +80,7 @@ export interface PrivateVerdict {
 }
 
 /** What a layout does to a machine. Hyp, linear and physical addresses; ranges half-open. */
-export interface Verdict extends NamedLayout {
+export interface Verdict extends Omit<NamedLayout, 'geometry'> {
   readonly sound: boolean
   /** Empty when sound. */
   readonly reasons: readonly Reason[]
@@ -106,7 +106,10 @@ export interface Verdict extends NamedLayout {
    * when nothing is in the way.
    */
   readonly keepFree: readonly Range[]
+  /** What the check of the kernels there are says. */
   readonly startUpCheck: 'pass' | '-EINVAL'
+  /** The layout cannot come without another check, so that this one's refusal is no reason against it. */
+  readonly startUpCheckReplaced: boolean
   /** Growing down, and growing up; absent for vhe. */
   readonly privateNvhe?: PrivateVerdict
   readonly privatePkvm?: PrivateVerdict
@@ -114,7 +117,8 @@ export interface Verdict extends NamedLayout {
 
 /** What a layout does to a machine. */
 export function verdictOf(machine: Machine, named: NamedLayout): Verdict {
-  const { name, layout, geometry } = named
+  const { geometry, ...rest } = named
+  const { layout } = rest
   const { linearSize } = geometry
   const { pageSize } = machine
   const idmap = { start: machine.idmap, end: machine.idmap + BigInt(pageSize) }
@@ -139,7 +143,7 @@ export function verdictOf(machine: Machine, named: NamedLayout): Verdict {
   }
   if (layout.mode === 'vhe') {
     const vhe = { idmap, linearSize, capacity: linearSize, banks, bytes, collisions: [], keepFree: [] }
-    return { ...named, ...vhe, sound: true, reasons: [], startUpCheck: 'pass' }
+    return { ...rest, ...vhe, sound: true, reasons: [], startUpCheck: 'pass', startUpCheckReplaced: false }
   }
   const hyp = segments.map(({ phys, delta }) => ({
     start: wrap64(phys.start + delta),
@@ -163,8 +167,7 @@ export function verdictOf(machine: Machine, named: NamedLayout): Verdict {
   ]
   const range = hypVaRange(layout)
   return {
-    ...named,
-    name,
+    ...rest,
     sound: reasons.length === 0,
     reasons,
     idmap,
@@ -179,6 +182,7 @@ export function verdictOf(machine: Machine, named: NamedLayout): Verdict {
     ...(congruent && { congruent }),
     keepFree: collisions.filter(({ harmless }) => !harmless).map(({ phys }) => phys),
     startUpCheck: refusedAtStartUp(layout) ? '-EINVAL' : 'pass',
+    startUpCheckReplaced: replacesCheck(layout),
     ...(privateNvhe && { privateNvhe }),
     ...(privatePkvm && { privatePkvm }),
   }
@@ -267,9 +271,13 @@ function harmful(collisions: readonly Collision[]): Reason[] {
     })
 }
 
-/** A layout that has the idmap amid linear memory on purpose comes with another check. */
+/** A layout that has the idmap amid linear memory on purpose has to come with another check. */
+function replacesCheck({ proposal }: HypLayout): boolean {
+  return proposal === 'overlap-top-window'
+}
+
 function startUp(layout: HypLayout): Reason[] {
-  if (layout.proposal === 'overlap-top-window') return []
+  if (replacesCheck(layout)) return []
   return layoutProblems(layout)
     .filter(({ kind }) => kind === 'idmap-in-hyp-range')
     .map(({ message }) => ({ kind: 'start-up-check', message }))

@@ -1,7 +1,7 @@
 import { wrap64 } from '../u64.js'
 
 /** The prefix that the build gives to every symbol of the nVHE hypervisor's object. */
-export const NVHE_PREFIX = '__kvm_nvhe_'
+const NVHE_PREFIX = '__kvm_nvhe_'
 
 /** A symbol, as the kernel's table has it. */
 export interface SymbolEntry {
@@ -156,6 +156,6 @@ export function markNvhe(printed: string, { rawNames = false }: NameOptions): st
 }
 
 /** Whether a symbol is of the nVHE hypervisor's object. */
-export function isNvhe(name: string): boolean {
+function isNvhe(name: string): boolean {
   return name.startsWith(NVHE_PREFIX) && name.length > NVHE_PREFIX.length
 }

@@ -14,7 +14,7 @@ describe('check', () => {
   test('with no layout named: a table of all, all about the own kernel, and its verdict', () => {
     const { code, out, err } = run('-m', sample('lx2160a'))
     expect([code, err]).toEqual([1, ''])
-    expect(out).toMatch(/^kernel +UNSOUND +14270 MiB/m)
+    expect(out).toMatch(/^kernel +UNSOUND +≈13\.9 GiB/m)
     expect(out).toMatch(/^half-split +sound/m)
     expect(out).toContain('0x0:0x22ffffffff: KVM refuses to start ("IDMAP intersecting with HYP VA')
     expect(run('-m', sample('lx2160a'), '--kernel', '5.6').code).toBe(0)
@@ -54,10 +54,31 @@ describe('check', () => {
     })
     // What check says is a layout that the other commands take.
     const file = join(dir, 'low.json')
-    writeFileSync(file, JSON.stringify({ format: 'hypva-layout/1', ...one.layout }))
+    writeFileSync(file, JSON.stringify(one.layout))
     const translated = hypva(['translate', '-l', file], { input: 'fff0000000001234\n' })
     expect(translated.out.toString()).toBe('0001000000001234\n')
     expect(hypva(['explain', '0xffff3bff80000000', '-l', file]).out.toString()).toContain('EL2 cannot map it')
+  })
+
+  test("a sound layout beside today's check, which it has to replace", () => {
+    const low = ['-m', sample('corner'), '--dram', '0x0-0x1000000000', '--proposal', 'overlap-top-window']
+    const { code, out } = run(...low)
+    expect(code).toBe(0)
+    expect(out).toMatch(/^overlap-top-window +sound .* -EINVAL +0 +has to replace the check$/m)
+    expect(out).toMatch(/^ {2}start-up check +-EINVAL, today's, which this proposal has to replace$/m)
+    const [verdict] = JSON.parse(run(...low, '--json').out)
+    expect(verdict).toMatchObject({ sound: true, startUpCheck: '-EINVAL', startUpCheckReplaced: true })
+    expect(verdict).not.toHaveProperty('geometry')
+  })
+
+  test('random bits that nobody gave are 0, and that is said', () => {
+    const small = '--kernel 6.12 --page-size 4k --va-bits 48 --idmap 0x40000000 --dram 0x40000000-0x80000000'.split(' ')
+    const { code, err } = run(...small)
+    expect(code).toBe(0)
+    expect(err).toMatch(/^hypva: note: the random bits of the tag are taken as 0: .*\n$/)
+    expect(run(...small, '--random', '0x0').err).toBe('')
+    expect(JSON.parse(run(...small, '--json').out)[0]).toMatchObject({ randomBitsAssumed: true })
+    expect(run(...small, '--random', '0x0', '--dram', '0x90000000-0x98000200').err).toContain('note: dram[1]')
   })
 
   test('the picture of the one layout asked for', () => {
@@ -66,11 +87,11 @@ describe('check', () => {
     expect(code).toBe(1)
     expect(out).toContain('ffff3bff80000000 ✗ NO HYP VA')
     const svg = readFileSync(file, 'utf8')
-    expect(svg).toContain('<title id="hypva-title">low-window-48</title>')
+    expect(svg).toMatch(/<title id="hypva-[0-9a-f]{8}-title">low-window-48<\/title>/)
     // By default, as everywhere, the machine's own kernel; - is stdout, and then nothing else is.
     const own = run('-m', sample('corner'), '--svg', '-')
     expect(own.code).toBe(1)
-    expect(own.out).toMatch(/^<svg .*<title id="hypva-title">kernel<.*<\/svg>\n$/s)
+    expect(own.out).toMatch(/^<svg .*<title id="hypva-[0-9a-f]{8}-title">kernel<.*<\/svg>\n$/s)
     expect(run('-m', sample('corner'), '--proposal', 'low-window-48', '--svg', '-').out).toBe(svg)
   })
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { assumptionsOf } from '../../src/layout/assumptions.js'
+import { assumptionsOf, odditiesOf } from '../../src/layout/assumptions.js'
 import type { Machine } from '../../src/layout/types.js'
 
 const machine: Machine = {
@@ -26,5 +26,23 @@ test('an end that looks like the last byte of a bank', () => {
   const dram = [{ start: 0x40000000n, end: 0xbfffffffn }]
   expect(assumptionsOf({ ...machine, physOffset: 0x40000000n, dram })).toEqual([
     expect.stringContaining('dram[0] ends at 0xbfffffff'),
+  ])
+})
+
+test.each([
+  ['6.8', 4096, 52, 'pages of 4 KiB since Linux 6.9'],
+  ['6.9', 4096, 52, undefined],
+  ['6.1', 16384, 52, 'pages of 16 KiB since Linux 6.9'],
+  ['5.3', 65536, 52, '52-bit kernel addresses since Linux 5.4'],
+  ['5.4', 65536, 52, undefined],
+  ['4.19', 4096, 48, undefined],
+] as const)('Linux %s, pages of %i, %i bits', (kernel, pageSize, vaBits, text) => {
+  const wanted = text === undefined ? [] : [expect.stringContaining(text)]
+  expect(odditiesOf({ ...machine, kernel, pageSize, vaBits })).toEqual(wanted)
+})
+
+test('a bank that is not of whole pages', () => {
+  expect(odditiesOf({ ...machine, dram: [{ start: 0x40000200n, end: 0xc0000000n }] })).toEqual([
+    expect.stringContaining('is not of whole pages of 4 KiB'),
   ])
 })

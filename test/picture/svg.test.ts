@@ -81,18 +81,27 @@ describe('what is drawn', () => {
 
   test('title, description and role for screen readers', () => {
     const svg = draw(['low-window-48'])
-    expect(svg).toMatch(/^<svg [^>]*role="img" aria-labelledby="hypva-title hypva-desc"/)
-    expect(svg).toContain('<title id="hypva-title">low-window-48</title>')
-    const [, description] = /<desc id="hypva-desc">(.*)<\/desc>/.exec(svg)!
+    expect(svg).toMatch(/^<svg [^>]*role="img" aria-labelledby="(hypva-[0-9a-f]{8})-title \1-desc"/)
+    expect(svg).toMatch(/<title id="hypva-[0-9a-f]{8}-title">low-window-48<\/title>/)
+    const [, description] = /<desc id="hypva-[0-9a-f]{8}-desc">(.*)<\/desc>/.exec(svg)!
     expect(description).toContain('Unsound: physical 0xf3c0000000000')
     expect(description).toContain(
       'At EL2: private at 0x0, 2064 MiB; idmap page at 0x81000000, 64 KiB; linear memory, bank 0 at 0x1000000000000',
     )
   })
 
+  test('pictures of different subjects share no id, and each has all that it refers to', () => {
+    const pictures = [draw(['low-window-48']), draw(['overlap-top-window']), draw(['cap-51'])]
+    const ids = pictures.flatMap((svg) => [...svg.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id!))
+    expect(new Set(ids).size).toBe(ids.length)
+    for (const svg of pictures) {
+      for (const [, id] of svg.matchAll(/url\(#([^)]*)\)/g)) expect(svg).toContain(`<pattern id="${id}"`)
+    }
+  })
+
   test('hatching for collisions, a broken outline and a cross for memory that is lost', () => {
     const shapes = (svg: string) => ({
-      hatched: [...svg.matchAll(/fill="url\(#hypva-hatch\)"/g)].length,
+      hatched: [...svg.matchAll(/fill="url\(#hypva-[0-9a-f]{8}-hatch\)"/g)].length,
       broken: [...svg.matchAll(/<rect [^>]*stroke-dasharray="6 4"/g)].length,
       crosses: [...svg.matchAll(/l10 10m0 -10l-10 10/g)].length,
       ribbons: [...svg.matchAll(/class="ribbon"/g)].length,
@@ -108,7 +117,7 @@ describe('what is drawn', () => {
     const machine = { ...corner, dram: [{ start: 0n, end: 2n ** 36n }] }
     const svg = renderSvg(checkProposals(machine, ['overlap-top-window'])[0]!)
     expect(svg).toContain('idmap = its own memory')
-    expect(svg).not.toContain('fill="url(#hypva-hatch)"')
+    expect(svg).not.toContain('fill="url(#')
   })
 
   test('every address and size stands in it once for each side', () => {

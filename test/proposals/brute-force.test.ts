@@ -13,6 +13,8 @@ const TINY: Sizes = { build: 6, actual: 6, min: 4, page: 4, align: 8, window48: 
 const PAGES16K: Sizes = { build: 7, actual: 7, min: 4, page: 4, align: 8, window48: 5, window47: 4 }
 const NARROW: Sizes = { build: 8, actual: 6, min: 6, page: 4, align: 8, window48: 6, window47: 5 }
 const PLAIN: Sizes = { ...NARROW, build: 6 }
+/** As 52 bits again, with the quarter that pKVM's private range begins at above both windows. */
+const QUARTERED: Sizes = { build: 8, actual: 8, min: 4, page: 4, align: 8, window48: 4, window47: 3 }
 const LARGER: Sizes = { build: 12, actual: 12, min: 8, page: 4, align: 16, window48: 8, window47: 7 }
 
 const NAMES = LAYOUT_NAMES.filter((name) => name !== 'kernel' && name !== 'vhe')
@@ -271,19 +273,27 @@ describe('restrictions', () => {
     })
   }
 
-  test('are what trying every place of the kernel and every limit for memory finds', () => {
+  test.each([
+    ['extended, as 52 bits', TINY, 47],
+    ['with a quarter above the windows', QUARTERED, 200_003],
+  ] as const)('are what trying every place of the kernel and every limit for memory finds: %s', (_, sizes, step) => {
     let n = 0
     const kinds = new Map<string, number>()
-    for (const small of everyMachine(TINY)) {
-      if (n++ % 23 !== 0) continue
-      // Without a draw: the code takes a given one along to other tag_lsb, where it means other bits.
-      const still = { ...small, random: 0 }
-      for (const name of NAMES) {
-        const expected = wanted(name, still, TINY)
-        expect({ name, still, restrictions: said(name, still, TINY) }).toEqual({ name, still, restrictions: expected })
-        for (const text of expected) {
-          const kind = text.replace(/[0-9]+/g, 'N')
-          kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
+    for (const small of everyMachine(sizes)) {
+      if (n++ % step !== 0) continue
+      for (const mode of [false, true]) {
+        // Without a draw: the code takes a given one along to other tag_lsb, where it means other bits.
+        const still = { ...small, protected: mode, random: 0 }
+        for (const name of NAMES) {
+          const expected = wanted(name, still, sizes)
+          const restrictions = said(name, still, sizes)
+          // Text first, as above.
+          if (String(restrictions) !== String(expected))
+            expect({ name, still, restrictions }).toEqual({ name, still, restrictions: expected })
+          for (const text of expected) {
+            const kind = text.replace(/[0-9]+/g, 'N')
+            kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
+          }
         }
       }
     }

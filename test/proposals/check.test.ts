@@ -114,6 +114,23 @@ describe('the corner of the thread', () => {
     })
   })
 
+  test('under pKVM the highest limit for memory ends where its private range begins', () => {
+    const machine: Machine = {
+      kernel: '5.12',
+      mode: 'protected',
+      pageSize: 65536,
+      vaBits: 52,
+      idmap: 0x47ffe0000n,
+      dram: [range(0x80010000n, 0x47fff0000n), range(0x8003ffff0000n, 0x80003ffff0000n)],
+    }
+    const ending = (end: bigint) => check({ ...machine, dram: [machine.dram[0]!, range(0x8003ffff0000n, end)] }, name)
+    const name = 'low-window-48'
+    expect(ending(0x3000080000000n).sound).toBe(true)
+    expect(ending(0x3000080010000n).sound).toBe(false)
+    const limits = check(machine, name).restrictions.flatMap(({ dramBelow = [] }) => dramBelow)
+    expect(limits).toEqual([0x3000080000000n])
+  })
+
   test('as coded: what tag_lsb shifts out depends on how far memory spans', () => {
     const spanning = (bytes: bigint): Machine => ({
       ...corner,

@@ -221,3 +221,21 @@ test('two kernels’ text in one file: both', () => {
   ])
   expect(notes.map(({ text }) => text)).toContain('holds patched text of 2 kernels or boots')
 })
+
+describe('KASLR moves the image of 48 bits to where one of 47 bits can be', () => {
+  const kallsyms = read('d73-a57', 'kallsyms.txt').toString()
+  const trace = fixture('traces/ftrace-6.1.kallsyms.gz').toString()
+  // Without the page tables nothing tells the page size, so nothing tells 47 from 48.
+  const bare = (text: string) => text.replace(/^.* (?:reserved|swapper)_pg_dir$/gm, '')
+  test.each([
+    ['d73-a57, with iomem and text', [kallsyms, read('d73-a57', 'iomem.txt')], 48],
+    ['ftrace-6.1', [trace], 48],
+    ['d73-a57, page size unknown', [bare(kallsyms)], undefined],
+    ['ftrace-6.1, page size unknown', [bare(trace)], undefined],
+  ] as const)('%s', (_, files, bits) => {
+    const text = source('d73-a57', 'text.bin')
+    const { layout, conflicts } = recoverLayout([...files.map((file, i) => bytesSource(`file${i}`, file)), text])
+    expect(conflicts).toEqual([])
+    expect([layout.vaBitsActual, layout.pageSize]).toEqual([bits, bits && 4096])
+  })
+})

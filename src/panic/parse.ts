@@ -74,8 +74,18 @@ const REGISTERS: readonly (readonly [Register, RegExp])[] = [
   ['par', /\bPAR:([0-9a-f]{16})\b/],
   ['vcpu', /\bVCPU: *([0-9a-f]{8,16}\b|\(null\))/],
 ]
-/** What is not printable is nothing that a kernel printed. */
-const PRINTABLE = /^[\t\x20-\x7e]+$/
+/** A line with one of these is nothing that a kernel printed. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/
+/** Bytes of what a prefix may hold, a host's name say, and no kernel prints. */
+const FOREIGN = /[^\t\x20-\x7e]/g
+
+/** A line with blanks for what is not ASCII; undefined when it is no text, or mostly none. */
+function printable(text: string): string | undefined {
+  if (text === '' || CONTROL.test(text)) return undefined
+  const foreign = text.match(FOREIGN)?.length ?? 0
+  return foreign * 2 > text.length ? undefined : text.replace(FOREIGN, ' ')
+}
 /** Cheap: a line with none of these says nothing of a panic. */
 const HINTS = ['hyp ', 'nVHE', 'HYP', '>] ', 'Offset', 'OFFSET', 'PS:', 'FAR:', 'PAR:', 'ESR:', 'VCPU:', 'Code:']
 
@@ -122,7 +132,8 @@ class Reader {
       this.printing = undefined
     }
     const boot = this.boots.at(-1)!
-    if (PRINTABLE.test(text)) boot.lines.push(text)
+    const kept = printable(text)
+    if (kept !== undefined) boot.lines.push(kept)
     if (!HINTS.some((hint) => text.includes(hint))) return
 
     const pid = Number(KVM.exec(text)?.[1] ?? Number.NaN)

@@ -19,12 +19,21 @@ describe.each(LOGS.map((log, i) => [i, log] as const))('log %i', (i, log) => {
     ['CRLF', (line) => `${line}\r`],
     ['ANSI colours', (line) => `\u001b[0;32m${line.replace(']', ']\u001b[0m')}\u001b[33m\u001b[0m`],
     ['a journal', (line) => `Nov 22 23:55:01 host kernel: ${line.replace(/^\[ *[\d.]+\] /, '')}`],
+    [
+      'a journal of a host with an accent',
+      (line) => `Nov 22 23:55:01 hôte kernel: ${line.replace(/^\[[^\]]*\] /, '')}`,
+    ],
     ['a journal with microseconds', (line) => `2026-11-22T23:55:01.123456+0000 host kernel[1]: ${line}`],
     ['levels and callers', (line) => `<3>${line.replace(/^(\[ *[\d.]+\])/, '$1[  T426]')}`],
     ['a quoted mail', (line) => `> ${line}`],
     ['dmesg -T', (line) => line.replace(/^\[ *[\d.]+\]/, '[Sun Nov 22 23:55:01 2026]')],
   ])('%s', (_, dress) => {
     expect(gist(decodePanics(lines(log).map(dress).join('\n')))).toEqual(want)
+  })
+
+  test('a journal of a host with an accent, in Latin-1', () => {
+    const dressed = lines(log).map((line) => `Nov 22 23:55:01 h\xf4te kernel: ${line}`)
+    expect(gist(decodePanics(Buffer.from(dressed.join('\n'), 'latin1')))).toEqual(want)
   })
 
   test('lines of other CPUs between its own, an oops among them', () => {

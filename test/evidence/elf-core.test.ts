@@ -145,6 +145,24 @@ test('real cores with bytes changed, and cut anywhere, never crash', () => {
   )
 })
 
+describe('an address that can be of the image or of the linear map', () => {
+  const image = { ...segment, offset: 176n, virtual: 0xffffa2a67af4b000n, physical: 0x4114b000n }
+  const recoverWith = (text: string) =>
+    recoverLayout([
+      bytesSource('core', core([image, image], TEXT)),
+      bytesSource('kallsyms', `${text} T _text\nffffa2a67df4b000 B _end`),
+    ]).layout
+  test('is of neither without more', () => {
+    const { layout } = recover(core([image, image], TEXT))
+    expect(layout).toMatchObject({ tagLsb: 35 })
+    for (const field of ['kimageVoffset', 'vaBits', 'vaBitsActual', 'hypPhysvirtOffset'])
+      expect(layout).not.toHaveProperty(field)
+    expect(recoverWith('ffffa2a67af40000')).not.toHaveProperty('kimageVoffset')
+  })
+  test('is of the image when it holds _text', () =>
+    expect(recoverWith('ffffa2a67af4b000').kimageVoffset).toBe(image.virtual - image.physical))
+})
+
 describe('program headers', () => {
   const MIB = 1n << 20n
   /** /proc/kcore as it is: giant, sparse, only headers here; nothing of what has no physical address may be read. */

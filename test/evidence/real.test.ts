@@ -91,6 +91,19 @@ describe.each(NAMES)('%s', (name) => {
     if (name !== 'd61-kaslr') expect(rules).toContain("the kernel's tag_val, by the symbols of kallsyms.txt")
   })
 
+  test.each([
+    ['alone', []],
+    ['with symbols', ['kallsyms.txt']],
+  ])('kcore.elf without VMCOREINFO, %s: the image is not taken for the linear map', (_, others) => {
+    const core = Buffer.from(read(name, 'kcore.elf'))
+    const view = new DataView(core.buffer, core.byteOffset, core.length)
+    for (let i = 0; i < view.getUint16(56, true); i++) {
+      if (view.getUint32(64 + 56 * i, true) === 4) view.setUint32(64 + 56 * i, 0, true)
+    }
+    const files = [bytesSource('kcore.elf', core), ...others.map((file) => source(name, file))]
+    expectTrue(recoverLayout(files), [...TAG, 'kimageVoffset'])
+  })
+
   test('a panic, /proc/iomem and /proc/kallsyms: everything', () => {
     const recovery = recover(name, 'panic.txt', 'iomem.txt', 'kallsyms.txt')
     expectTrue(recovery, Object.keys(all))

@@ -252,3 +252,27 @@ describe('KASLR moves the image of 48 bits to where one of 47 bits can be', () =
     expect([layout.vaBitsActual, layout.pageSize]).toEqual([bits, bits && 4096])
   })
 })
+
+describe('a log of a host with VHE, and memory with a tag', () => {
+  const log = bytesSource('log', '[    0.1] kvm [1]: VHE mode initialized successfully\n')
+  const text = source('d61-kaslr', 'text.bin')
+  test('disagree on the mode', () => {
+    const { conflicts, layout } = recoverLayout([log, text])
+    expect(conflicts.map(({ field }) => field)).toEqual(['mode'])
+    expect(conflicts[0]!.sides.map(({ provenance }) => provenance[0]!.file)).toEqual(['log', 'text.bin'])
+    expect(layout).not.toHaveProperty('mode')
+  })
+  test.each([{ given: { mode: 'vhe' } }, { prefer: ['log'] }] as const)('with %o the tag is overruled', (options) => {
+    const { conflicts, layout, notes } = recoverLayout([log, text], options)
+    expect(conflicts).toEqual([])
+    expect(layout).toEqual({ mode: 'vhe' })
+    expect(notes.map(({ text }) => text).join()).toMatch(/^the tag of offset .* is overruled by mode vhe of/)
+  })
+  test('with the memory preferred the mode is', () => {
+    const { conflicts, layout, notes } = recoverLayout([log, text], { prefer: ['text.bin'] })
+    expect(conflicts).toEqual([])
+    expect(layout).toMatchObject({ tagLsb: 29 })
+    expect(layout).not.toHaveProperty('mode')
+    expect(notes.map(({ text }) => text).join()).toMatch(/mode of line 1 .* is overruled by the tag of text.bin/)
+  })
+})

@@ -190,6 +190,23 @@ VCPU:          (null)
     expect(panic.unknown[0]).toContain('"Hyp Offset:" is not in the log')
   })
 
+  test.each([
+    ['00000000a81c3f5e', 0xa81c3f5en],
+    ['(____ptrval____)', undefined],
+  ])('from 4.15 on %%p prints a hash, which is no address: %s', (printed, value) => {
+    const text = block.replace('         (null)', printed).replace('PS:600003c5', 'PS:600003c9')
+    const [panic] = decodePanics(text) as [DecodedPanic]
+    expect(panic.printed).toMatchObject({ vcpuHashed: true })
+    expect(panic.printed.vcpu).toBe(value)
+    expect(panic.vcpu?.hyp).toBeUndefined()
+    if (value !== undefined) expect(panic.vcpu!.text).toMatch(/no address.*a hash/)
+    else expect(panic.unknown.join()).toMatch(/VCPU: a vCPU was running, but/)
+    expect((decodePanics(text.replace('600003c9', '600003c5')) as [DecodedPanic])[0].pc!.of).toBe('guest')
+    // The longer ESR goes with %016lx.
+    const newer = decodePanics(text.replace('ESR:', 'ESR:00000000')) as [DecodedPanic]
+    if (value !== undefined) expect(newer[0].vcpu!.hyp).toBe(value)
+  })
+
   test('an exception that did not come from EL2 has no place in the hypervisor', () => {
     const log = `kvm [380]: Invalid host exception to nVHE hyp!\nkvm [380]: Hyp Offset: 0xfffe8be807e00000\n${block}`
     const [panic] = decodePanics(log) as [DecodedPanic]

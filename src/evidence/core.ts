@@ -20,6 +20,9 @@ export interface SymbolAddresses {
 
 /** Text of any kernel ends this far above its start. */
 const TEXT_SPAN = 1 << 26
+/** Bytes of an instruction, and of a sequence less one. */
+const WORD = 4
+const OVERLAP = 16
 /** Less memory than this no host of KVM has: headers that list less are a cut of a core. */
 const LEAST_RAM = 1n << 25n
 
@@ -56,17 +59,59 @@ export function readCore(
   sayHeaders(segments, findings)
   for (const table of symbols) readVariables(source, core, segments, table, findings)
   const scanner = new PatchScanner()
+  // By the place of the words in the file: a segment at an odd offset has others than its neighbour.
+  const seen = Array.from({ length: WORD }, () => new Seen())
+  const enough = () => !exhaustive && scanner.overwhelming
   for (const { segment, from, length } of scanOrder(segments, findings)) {
-    scanner.scan(
-      source,
-      segment.offset + from,
-      length,
-      segment.physical + BigInt(from),
-      () => !exhaustive && scanner.overwhelming,
-    )
-    if (!exhaustive && scanner.overwhelming) break
+    const start = segment.offset + from
+    for (const piece of seen[start % WORD]!.add(start, start + length)) {
+      // A sequence may begin in what was seen and end here, or begin here and end there.
+      const begin = Math.max(start, piece.start - ((piece.start - start) % WORD) - OVERLAP)
+      const end = Math.min(start + length, piece.end + OVERLAP)
+      scanner.scan(source, begin, end - begin, segment.physical + BigInt(begin - segment.offset), enough)
+      if (enough()) break
+    }
+    if (enough()) break
   }
   reportScan(scanner, findings, 'physical address')
+}
+
+interface FileRange {
+  readonly start: number
+  readonly end: number
+}
+
+/** What was read of a file already: program headers may show the same bytes any number of times. */
+class Seen {
+  /** Ascending, not touching. */
+  private readonly ranges: FileRange[] = []
+
+  /** Adds a range: the parts of it that are new. */
+  add(start: number, end: number): FileRange[] {
+    if (start >= end) return []
+    const { ranges } = this
+    let first = 0
+    for (let last = ranges.length; first < last; ) {
+      const middle = (first + last) >> 1
+      if (ranges[middle]!.end < start) first = middle + 1
+      else last = middle
+    }
+    const fresh: FileRange[] = []
+    let at = start
+    let low = start
+    let high = end
+    let next = first
+    for (; next < ranges.length && ranges[next]!.start <= end; next++) {
+      const known = ranges[next]!
+      if (at < known.start) fresh.push({ start: at, end: known.start })
+      at = Math.max(at, known.end)
+      low = Math.min(low, known.start)
+      high = Math.max(high, known.end)
+    }
+    if (at < end) fresh.push({ start: at, end })
+    ranges.splice(first, next - first, { start: low, end: high })
+    return fresh
+  }
 }
 
 /** Scans all of a file as memory; `place` in reports is the file offset. */

@@ -101,6 +101,11 @@ function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions): 
   const notes: string[] = []
   const layout = layoutOf({ ...printed, boot }, options.layout, notes)
   const facts = new AddressFacts({ ...printed, boot }, layout)
+  if (facts.hypOffsetDerived) {
+    notes.push(
+      `Hyp Offset is not in the log; ${formatU64(facts.hypOffset!)} is derived: the address of the panic less PC`,
+    )
+  }
   const names = new Names(printed, facts, options, notes)
   const esr = printed.esr === undefined ? undefined : decodeEsr(printed.esr)
   const ps = printed.ps === undefined ? undefined : decodePs(printed.ps)

@@ -85,6 +85,24 @@ function registersOf({ printed }: DecodedPanic): Record<string, bigint> {
   return Object.fromEntries(names.flatMap((name) => (printed[name] === undefined ? [] : [[name, printed[name]]])))
 }
 
+test.each(['p73-stackoverflow2', 'hyppanic-4k39-null', 'p61-prot-host-hypmem'])(
+  '%s without its Hyp Offset line: where it was, less PC',
+  (name) => {
+    const [whole] = decodePanics(text(name)) as [DecodedPanic]
+    const cut = text(name).replace(/^.*Hyp Offset:.*$/gm, '')
+    const [panic] = decodePanics(cut) as [DecodedPanic]
+    expect(panic.printed.hypOffset).toBeUndefined()
+    expect(panic.notes).toEqual([
+      `Hyp Offset is not in the log; 0x${whole.printed.hypOffset!.toString(16)} is derived: the address of the panic less PC`,
+    ])
+    expect(panic.pc).toEqual(whole.pc)
+    expect(panic.layout).toEqual(whole.layout)
+    // From EL1 there is no such thing.
+    const other = decodePanics(cut.replace(/PS:(\w+)9 /g, 'PS:$15 ')) as [DecodedPanic]
+    expect(other[0].notes).toEqual([])
+  },
+)
+
 test('two panics of one log stay two, and the repetition at its end is none', () => {
   const [first, second, ...more] = decodePanics(text('p612-dabt-max-va52'))
   expect(more).toEqual([])

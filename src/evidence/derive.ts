@@ -286,6 +286,14 @@ const RULES: readonly Rule[] = [
     value: ({ tagLsb, tagVal, linearShift, dram }) => physvirtOffset(tagLsb, tagVal, linearShift, dram[0]!.start),
   },
   {
+    // PAGE_OFFSET has no bits below VA_BITS, and the mask none above: neither has a say.
+    to: 'hypPhysvirtOffset',
+    from: ['tagLsb', 'tagVal', 'physOffset', 'dram'],
+    text: 'physical - hyp address of the first byte of DRAM, whatever PAGE_OFFSET is',
+    value: ({ tagLsb, tagVal, physOffset, dram }) =>
+      physvirtOffset(tagLsb, tagVal, wrap64(-physOffset), dram[0]!.start),
+  },
+  {
     to: 'hypPhysvirtOffset',
     from: ['tagLsb', 'tagVal', 'linearShift', 'stext', 'kimageVoffset'],
     text: 'physical - hyp address of _stext',

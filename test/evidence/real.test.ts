@@ -104,6 +104,13 @@ describe.each(NAMES)('%s', (name) => {
     expectTrue(recoverLayout(files), [...TAG, 'kimageVoffset'])
   })
 
+  test('tag, PHYS_OFFSET and DRAM: hyp_physvirt_offset, whatever PAGE_OFFSET is', () => {
+    const { tagLsb, tagVal, physOffset, dram } = all
+    const { layout, provenance } = recoverLayout([], { given: { tagLsb, tagVal, physOffset, dram } as object })
+    expect(layout.hypPhysvirtOffset).toBe(all.hypPhysvirtOffset)
+    expect(provenance.hypPhysvirtOffset).toHaveLength(1)
+  })
+
   test('a panic, /proc/iomem and /proc/kallsyms: everything', () => {
     const recovery = recover(name, 'panic.txt', 'iomem.txt', 'kallsyms.txt')
     expectTrue(recovery, Object.keys(all))

@@ -87,7 +87,9 @@ describe('the package', () => {
       manifest.exports['./kernel.wasm'],
     ]
     for (const path of named.map((p: string) => p.replace('./', ''))) expect(files).toContain(path)
-    expect(files.filter((path) => !/^(dist|assembly|samples)\/|^(README\.md|LICENSE|package\.json)$/.test(path))).toEqual([])
+    expect(
+      files.filter((path) => !/^(dist|assembly|samples)\/|^(README\.md|LICENSE|package\.json)$/.test(path)),
+    ).toEqual([])
   })
 
   test('needs only what it declares, at versions that run on its oldest Node', () => {

@@ -13,7 +13,7 @@ import { Failure } from './failure.js'
 import { machineOptions, readMachine } from './machine.js'
 import { print, say } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
-import type { Status } from './program.js'
+import type { Status } from './status.js'
 import { formatRange, toJson } from './text.js'
 
 const EXAMPLES = `Examples:

@@ -7,7 +7,7 @@ import { Failure } from './failure.js'
 import { openSource } from './file-source.js'
 import { readLayout } from './options.js'
 import { print, say } from './output.js'
-import type { Status } from './program.js'
+import type { Status } from './status.js'
 import { readSymbols, symbolsOption } from './symbols.js'
 
 const EXAMPLES = `Examples:

@@ -4,7 +4,7 @@ import type { Space } from '../translate/segments.js'
 import { formatU64 } from '../u64.js'
 import { layoutOption, parseAddress, readLayout, spaceOption } from './options.js'
 import { print } from './output.js'
-import type { Status } from './program.js'
+import type { Status } from './status.js'
 import { toJson } from './text.js'
 
 const EXAMPLES = `Examples:

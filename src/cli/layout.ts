@@ -11,7 +11,7 @@ import { machineOptions, readMachine } from './machine.js'
 import { layoutOption, readLayout } from './options.js'
 import { openOutput, print, say } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
-import type { Status } from './program.js'
+import type { Status } from './status.js'
 import { formatRange } from './text.js'
 
 const COMPUTE_EXAMPLES = `Examples:

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { ClosedPipe, Failure } from './failure.js'
 import { print, say } from './output.js'
+import type { Status } from './status.js'
 
 const EXAMPLES = `Examples:
   # A layout from what a kernel prints of itself, then addresses through it:
@@ -53,11 +54,6 @@ export async function run(argv: readonly string[]): Promise<number> {
   } catch (error) {
     return report(error)
   }
-}
-
-/** What a command found, beside what it printed. */
-export interface Status {
-  exitCode: number
 }
 
 function descendants(command: Command): Command[] {

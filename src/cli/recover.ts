@@ -10,7 +10,7 @@ import { Failure } from './failure.js'
 import { openSource } from './file-source.js'
 import { checkInputs } from './input.js'
 import { openOutput, print, say } from './output.js'
-import type { Status } from './program.js'
+import type { Status } from './status.js'
 import { formatRange, toJson } from './text.js'
 import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 

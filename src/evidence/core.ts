@@ -20,10 +20,14 @@ export interface SymbolAddresses {
 
 /** Text of any kernel ends this far above its start. */
 const TEXT_SPAN = 1 << 26
+/** Bytes of an instruction, and of a sequence less one. */
+const WORD = 4
+const OVERLAP = 16
 /** Less memory than this no host of KVM has: headers that list less are a cut of a core. */
 const LEAST_RAM = 1n << 25n
 
-type SegmentKind = 'image' | 'linear' | 'physical'
+/** `either`: of the image or of the linear map, nothing tells which. */
+type SegmentKind = 'image' | 'linear' | 'physical' | 'either'
 
 interface KnownSegment extends CoreSegment {
   readonly physical: bigint
@@ -51,21 +55,63 @@ export function readCore(
     forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(text.replace(/\0+$/, ''), line))
   }
   if (!core.littleEndian) findings.note('a big-endian core: its instructions are little-endian all the same')
-  const segments = classify(core, findings)
+  const segments = classify(core, symbols, findings)
   sayHeaders(segments, findings)
   for (const table of symbols) readVariables(source, core, segments, table, findings)
   const scanner = new PatchScanner()
+  // By the place of the words in the file: a segment at an odd offset has others than its neighbour.
+  const seen = Array.from({ length: WORD }, () => new Seen())
+  const enough = () => !exhaustive && scanner.overwhelming
   for (const { segment, from, length } of scanOrder(segments, findings)) {
-    scanner.scan(
-      source,
-      segment.offset + from,
-      length,
-      segment.physical + BigInt(from),
-      () => !exhaustive && scanner.overwhelming,
-    )
-    if (!exhaustive && scanner.overwhelming) break
+    const start = segment.offset + from
+    for (const piece of seen[start % WORD]!.add(start, start + length)) {
+      // A sequence may begin in what was seen and end here, or begin here and end there.
+      const begin = Math.max(start, piece.start - ((piece.start - start) % WORD) - OVERLAP)
+      const end = Math.min(start + length, piece.end + OVERLAP)
+      scanner.scan(source, begin, end - begin, segment.physical + BigInt(begin - segment.offset), enough)
+      if (enough()) break
+    }
+    if (enough()) break
   }
   reportScan(scanner, findings, 'physical address')
+}
+
+interface FileRange {
+  readonly start: number
+  readonly end: number
+}
+
+/** What was read of a file already: program headers may show the same bytes any number of times. */
+class Seen {
+  /** Ascending, not touching. */
+  private readonly ranges: FileRange[] = []
+
+  /** Adds a range: the parts of it that are new. */
+  add(start: number, end: number): FileRange[] {
+    if (start >= end) return []
+    const { ranges } = this
+    let first = 0
+    for (let last = ranges.length; first < last; ) {
+      const middle = (first + last) >> 1
+      if (ranges[middle]!.end < start) first = middle + 1
+      else last = middle
+    }
+    const fresh: FileRange[] = []
+    let at = start
+    let low = start
+    let high = end
+    let next = first
+    for (; next < ranges.length && ranges[next]!.start <= end; next++) {
+      const known = ranges[next]!
+      if (at < known.start) fresh.push({ start: at, end: known.start })
+      at = Math.max(at, known.end)
+      low = Math.min(low, known.start)
+      high = Math.max(high, known.end)
+    }
+    if (at < end) fresh.push({ start: at, end })
+    ranges.splice(first, next - first, { start: low, end: high })
+    return fresh
+  }
 }
 
 /** Scans all of a file as memory; `place` in reports is the file offset. */
@@ -81,11 +127,12 @@ function fact<Q extends Quantity>(findings: FileFindings, field: Q): Fact<Q>['va
 }
 
 /** Tells image, linear and plain physical segments apart; those that are no memory are left out. */
-function classify(core: ElfCore, findings: FileFindings): KnownSegment[] {
+function classify(core: ElfCore, symbols: readonly SymbolAddresses[], findings: FileFindings): readonly KnownSegment[] {
   const voffset = fact(findings, 'kimageVoffset')
   const base = fact(findings, 'linkBase')
   const vaBitsMin = base === undefined ? undefined : vaBitsMinOfLinkBase(base)
-  return core.segments.flatMap((segment, index) => {
+  const texts = symbols.flatMap((table) => textAddress(table, findings) ?? [])
+  const segments = core.segments.flatMap<KnownSegment>((segment, index) => {
     const { physical, virtual, fileSize } = segment
     if (physical === undefined || fileSize === 0) return []
     const shift = wrap64(virtual - physical)
@@ -94,13 +141,58 @@ function classify(core: ElfCore, findings: FileFindings): KnownSegment[] {
     else if (virtual >> 52n !== 0xfffn) return []
     else if (voffset !== undefined && shift === voffset) kind = 'image'
     else {
-      const told = kernelKind(virtual, vaBitsMin)
+      const holdsText = texts.some((text) => virtual <= text && text - virtual < segment.memorySize)
+      const told = holdsText ? 'image' : kernelKind(virtual, vaBitsMin)
       // /proc/kcore of old kernels gave vmalloc and modules a physical address of 0.
       if (physical === 0n && told !== 'linear') return []
-      kind = told === 'image' ? 'image' : 'linear'
+      kind = told
     }
     return [{ ...segment, physical, kind, index }]
   })
+  return decideEither(segments)
+}
+
+/** Run-time address of _text by a table. */
+function textAddress({ linkTime, addresses }: SymbolAddresses, findings: FileFindings): bigint | undefined {
+  const text = addresses.get('_text') ?? addresses.get('_stext')
+  const shift = linkTime ? fact(findings, 'kaslrOffset') : 0n
+  return text === undefined || shift === undefined ? undefined : wrap64(text + shift)
+}
+
+/**
+ * Segments that their addresses leave open. Those of one constant are of one kind. The image is mapped above the linear map, so of two
+ * constants for the same memory the higher is the image's; not so when there are more, as in a dump that has vmalloc memory too.
+ */
+function decideEither(segments: readonly KnownSegment[]): readonly KnownSegment[] {
+  const shift = ({ virtual, physical }: KnownSegment) => wrap64(virtual - physical)
+  const kinds = new Map<bigint, SegmentKind>()
+  for (const segment of segments) {
+    const known = kinds.get(shift(segment))
+    if (known === undefined || known === 'either') kinds.set(shift(segment), segment.kind)
+  }
+  kinds.delete(0n)
+  const constants = [...kinds.keys()].sort((a, b) => (a < b ? -1 : 1))
+  if (constants.length === 2) {
+    const [low, high] = constants as [bigint, bigint]
+    const ranges = (constant: bigint) => merged(segments.filter((segment) => shift(segment) === constant))
+    if (meet(ranges(low), ranges(high)) && kinds.get(high) !== 'linear' && kinds.get(low) !== 'image') {
+      kinds.set(low, 'linear')
+      kinds.set(high, 'image')
+    }
+  }
+  return segments.map((segment) =>
+    segment.kind === 'either' ? { ...segment, kind: kinds.get(shift(segment))! } : segment,
+  )
+}
+
+/** Whether two ascending lists of ranges have anything in common. */
+function meet(a: readonly Range[], b: readonly Range[]): boolean {
+  let j = 0
+  for (const { start, end } of a) {
+    while (j < b.length && b[j]!.end <= start) j++
+    if (j < b.length && b[j]!.start < end) return true
+  }
+  return false
 }
 
 function sayHeaders(segments: readonly KnownSegment[], findings: FileFindings): void {
@@ -206,7 +298,7 @@ function readVariables(
     if (linked === undefined) return undefined
     const address = wrap64(linked + shift)
     const size = SIZES[name] ?? 8
-    for (const kind of ['image', 'physical', 'linear'] as const) {
+    for (const kind of ['image', 'physical', 'linear', 'either'] as const) {
       if (kind !== 'image' && voffset === undefined) continue
       for (const segment of segments) {
         if (segment.kind !== kind) continue
@@ -214,7 +306,7 @@ function readVariables(
         if (into < 0n || into + BigInt(size) > BigInt(segment.fileSize)) continue
         const at = segment.offset + Number(into)
         const value = readNumber(source, at, size, core.littleEndian)
-        if (value !== undefined) return { value, image: kind !== 'linear', at }
+        if (value !== undefined) return { value, image: kind === 'image' || kind === 'physical', at }
       }
     }
     return undefined

@@ -26,6 +26,21 @@ const KIMAGE_ALIGN = 0x200000n
 /** _stext - _text since 5.11: the image's header and stubs take one segment of 64 KiB. */
 const HEAD_TEXT = 0x10000n
 
+/**
+ * VA_BITS_MIN by the significant bits of _text. Of n bits the image has n-1, or n-2 when KASLR, which adds 1/8 to 3/8 of 2^n, moved it
+ * far. So 46 can be either of 47 and 48.
+ */
+const VA_BITS_MIN_OF_IMAGE: Readonly<Record<number, number>> = {
+  34: 36,
+  35: 36,
+  37: 39,
+  38: 39,
+  40: 42,
+  41: 42,
+  45: 47,
+  47: 48,
+}
+
 const RULES: readonly Rule[] = [
   {
     to: 'generation',
@@ -55,7 +70,14 @@ const RULES: readonly Rule[] = [
     from: ['text'],
     text: 'the image is in the upper half of the kernel address space',
     weak: true,
-    value: ({ text }) => [36, 39, 42, 47, 48].find((bits) => kernelBits(text) < bits),
+    value: ({ text }) => VA_BITS_MIN_OF_IMAGE[kernelBits(text)],
+  },
+  {
+    to: 'vaBitsMin',
+    from: ['text', 'pageSize'],
+    text: 'the image is in the upper half of the kernel address space, which has 47 bits with 16K pages only',
+    weak: true,
+    value: ({ text, pageSize }) => (kernelBits(text) === 46 && pageSize !== 16384 ? 48 : undefined),
   },
   {
     to: 'vaBits',
@@ -262,6 +284,14 @@ const RULES: readonly Rule[] = [
     from: ['tagLsb', 'tagVal', 'linearShift', 'dram'],
     text: 'physical - hyp address of the first byte of DRAM',
     value: ({ tagLsb, tagVal, linearShift, dram }) => physvirtOffset(tagLsb, tagVal, linearShift, dram[0]!.start),
+  },
+  {
+    // PAGE_OFFSET has no bits below VA_BITS, and the mask none above: neither has a say.
+    to: 'hypPhysvirtOffset',
+    from: ['tagLsb', 'tagVal', 'physOffset', 'dram'],
+    text: 'physical - hyp address of the first byte of DRAM, whatever PAGE_OFFSET is',
+    value: ({ tagLsb, tagVal, physOffset, dram }) =>
+      physvirtOffset(tagLsb, tagVal, wrap64(-physOffset), dram[0]!.start),
   },
   {
     to: 'hypPhysvirtOffset',

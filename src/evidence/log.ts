@@ -4,6 +4,7 @@ import type { Range } from '../u64.js'
 import { type Fact, FileFindings } from './facts.js'
 import {
   HYP_OFFSET,
+  hypOffsetOf,
   KERNEL_OFFSET,
   KERNEL_OFFSET_DISABLED,
   PANIC_AT,
@@ -123,7 +124,9 @@ class Boot {
   readonly banks: (Range & { readonly line: number })[] = []
   /** Link-time addresses in hyp text. */
   readonly links: { readonly link: bigint; readonly line: number }[] = []
-  pc: { readonly pc: bigint; readonly line: number } | undefined
+  pc: { readonly ps: bigint; readonly pc: bigint; readonly line: number } | undefined
+  /** Link-time addresses of its panics. */
+  readonly ats: { readonly at: bigint; readonly line: number }[] = []
   version = false
   panicked = false
 
@@ -171,12 +174,14 @@ export class LogReader {
     const panic = PANIC_AT.exec(text)
     if (panic !== null) {
       boot.panicked = true
+      const at = panic[3] ?? panic[5]
+      if (at !== undefined) boot.ats.push({ at: hex(at), line })
       this.anyPanic = true
       known = true
     }
     const pc = PS_PC.exec(text)
     if (pc !== null) {
-      boot.pc ??= { pc: hex(pc[2]!), line }
+      boot.pc ??= { ps: hex(pc[1]!), pc: hex(pc[2]!), line }
       known = true
     }
     const trace = TRACE_ENTRY.exec(text)
@@ -210,10 +215,20 @@ export class LogReader {
       this.findings.note(`holds ${this.boots.length} boots; ${which}, from line ${boot.firstLine} on, is used`)
     }
     const { findings } = boot
+    this.hypOffset(boot)
     this.findings.facts.push(...findings.facts)
     this.findings.hypAddresses.push(...findings.hypAddresses)
     this.banks(boot)
     this.hypAddresses(boot)
+  }
+
+  /** A log that lost the line `Hyp Offset:` of its only panic tells it all the same. */
+  private hypOffset({ findings, ats: [at, ...more], pc }: Boot): void {
+    if (at === undefined || more.length > 0 || pc === undefined) return
+    if (findings.facts.some(({ field }) => field === 'hypOffset')) return
+    const offset = hypOffsetOf(at.at, pc.ps, pc.pc)
+    if (offset === undefined) return
+    findings.say('hypOffset', offset, `lines ${at.line}, ${pc.line}`, 'address of the panic, less PC')
   }
 
   private banks({ banks }: Boot): void {

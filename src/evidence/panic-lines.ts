@@ -27,3 +27,13 @@ export const PHYS_OFFSET = /\bPHYS_OFFSET: 0x([0-9a-f]{1,16})/
 
 /** Groups: PS, PC. */
 export const PS_PC = /\bPS:([0-9a-f]{8,16}) PC:([0-9a-f]{16})\b/
+
+/**
+ * Hyp Offset by where a panic was and by its PC, for a log that lost the line: nothing but a hyp address at EL2 will do, and of two
+ * panics mixed up the difference is hardly a whole number of pages.
+ */
+export function hypOffsetOf(at: bigint, ps: bigint, pc: bigint): bigint | undefined {
+  const offset = BigInt.asUintN(64, at - pc)
+  const el2 = ((ps >> 2n) & 3n) === 2n
+  return el2 && pc >> 52n === 0n && pc !== 0n && at >> 55n === 0x1ffn && offset % 4096n === 0n ? offset : undefined
+}

@@ -67,7 +67,10 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
     ({ field }, _, all) =>
       field !== 'tag' || !all.some((other) => other.field === 'tagVal' || other.field === 'tagLsb'),
   )
+  const vhe = vheAgainstTag(conclusions, facts, notes)
+  if (typeof vhe === 'object') conflicts.push(vhe)
   const disputed = new Set(conflicts.map(({ field }) => field))
+  if (vhe === 'wrong') disputed.add('mode')
   // Mask and tag stand or fall together.
   if (disputed.has('tagLsb') || disputed.has('tagVal'))
     for (const field of ['tagLsb', 'tagVal', 'tag', 'vaMask']) disputed.add(field)
@@ -154,7 +157,48 @@ function withTag(facts: readonly Fact[]): Fact[] {
   return [...facts, ...tags]
 }
 
+<<<<<<< HEAD
 const TAG = ['tagLsb', 'tagVal', 'tag', 'vaMask', 'hypPhysvirtOffset']
+=======
+/**
+ * A host with VHE has no tag: memory that shows one is not of the boot whose log says VHE. The conflict, or `wrong` when the tag's
+ * evidence is the stronger; where VHE's is, a note.
+ */
+function vheAgainstTag(
+  { settled }: Conclusions,
+  facts: readonly Fact[],
+  notes: Note[],
+): Conflict | 'wrong' | undefined {
+  const mode = settled.get('mode')
+  if (mode?.fact.value !== 'vhe') return undefined
+  const tags = facts.filter(({ field, priority }) => ['tagLsb', 'tagVal', 'tag'].includes(field) && priority >= 0)
+  if (tags.length === 0) return undefined
+  const strongest = Math.max(...tags.map(({ priority }) => priority))
+  if (strongest < mode.fact.priority) {
+    for (const file of new Set(tags.map((tag) => tag.file))) {
+      const { where, rule } = tags.find((tag) => tag.file === file)!
+      notes.push({ file, text: `the tag of ${where} (${rule}) is overruled by mode vhe of ${mode.fact.file}` })
+    }
+    return undefined
+  }
+  if (strongest > mode.fact.priority) {
+    const { file, where, rule } = mode.fact
+    const by = tags.find(({ priority }) => priority === strongest)!.file
+    notes.push({ file, text: `mode of ${where} (${rule}) is overruled by the tag of ${by}` })
+    return 'wrong'
+  }
+  const provenance = tags.map(({ file, where, rule }) => ({ file, where, rule }))
+  return {
+    field: 'mode',
+    sides: [
+      { value: 'vhe', provenance: mode.provenance },
+      { value: 'one with a tag: nvhe, hvhe or protected', provenance },
+    ],
+  }
+}
+
+const TAG = ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset']
+>>>>>>> fix36
 
 function assemble(
   { values, settled }: Conclusions,
@@ -162,7 +206,7 @@ function assemble(
 ): Pick<Recovery, 'layout' | 'provenance'> {
   const layout: Record<string, unknown> = {}
   const provenance: Record<string, readonly Provenance[]> = {}
-  const withoutTag = values.mode === 'vhe'
+  const withoutTag = values.mode === 'vhe' && !disputed.has('mode')
   for (const field of LAYOUT_FIELDS) {
     const known = settled.get(field)
     if (known === undefined || disputed.has(field)) continue

@@ -1,3 +1,4 @@
+import { hypOffsetOf } from '../evidence/panic-lines.js'
 import { linearOfPhys } from '../layout/linear.js'
 import type { HypLayout } from '../layout/types.js'
 import { vaBitsMinOfLinkBase } from '../symbols/line.js'
@@ -25,6 +26,8 @@ const MOST_PHYS = 1n << 52n
  */
 export class AddressFacts {
   readonly hypOffset: bigint | undefined
+  /** Hyp Offset is not in the log, but follows from where the panic was and PC. */
+  readonly hypOffsetDerived: boolean
   readonly kaslrOffset: bigint | undefined
   readonly linkBase: bigint | undefined
   readonly kimageVoffset: bigint | undefined
@@ -34,7 +37,12 @@ export class AddressFacts {
   constructor(printed: PrintedPanic, layout: Partial<HypLayout>) {
     const kaslrOffset = printed.kaslrOffset ?? layout.kaslrOffset
     const { kimageVoffset, hypPhysvirtOffset, image } = layout
+    const { at, ps, pc } = printed
     let hypOffset = printed.hypOffset
+    if (hypOffset === undefined && at !== undefined && ps !== undefined && pc !== undefined) {
+      hypOffset = hypOffsetOf(at.address, ps, pc)
+    }
+    this.hypOffsetDerived = printed.hypOffset === undefined && hypOffset !== undefined
     if (hypOffset === undefined && kaslrOffset !== undefined) {
       if (kimageVoffset !== undefined && hypPhysvirtOffset !== undefined) {
         hypOffset = wrap64(hypPhysvirtOffset + kimageVoffset - kaslrOffset)

@@ -101,6 +101,11 @@ function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions): 
   const notes: string[] = []
   const layout = layoutOf({ ...printed, boot }, options.layout, notes)
   const facts = new AddressFacts({ ...printed, boot }, layout)
+  if (facts.hypOffsetDerived) {
+    notes.push(
+      `Hyp Offset is not in the log; ${formatU64(facts.hypOffset!)} is derived: the address of the panic less PC`,
+    )
+  }
   const names = new Names(printed, facts, options, notes)
   const esr = printed.esr === undefined ? undefined : decodeEsr(printed.esr)
   const ps = printed.ps === undefined ? undefined : decodePs(printed.ps)
@@ -111,7 +116,7 @@ function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions): 
     printed,
     ...(pc && { pc }),
     backtrace: printed.backtrace.map((entry) => ({ ...names.printed(entry), link: entry.address })),
-    ...(printed.vcpu !== undefined && { vcpu: vcpuOf(printed.vcpu, facts, layout) }),
+    ...(printed.vcpu !== undefined && { vcpu: vcpuOf(printed, printed.vcpu, facts, layout) }),
     ...(far && { far }),
     ...(hpfar !== undefined && { hpfar: hpfarOf(printed.hpfar!, hpfar, far, esr) }),
     ...(esr && { esr }),
@@ -185,8 +190,12 @@ class Names {
   }
 }
 
+function ranVcpu({ vcpu, vcpuHashed }: Pick<PrintedPanic, 'vcpu' | 'vcpuHashed'>): boolean {
+  return vcpuHashed === true || (vcpu !== undefined && vcpu !== 0n)
+}
+
 function pcOf(
-  { pc: value, at, ps: status, vcpu }: Omit<PrintedPanic, 'boot'>,
+  { pc: value, at, ps: status, ...printed }: Omit<PrintedPanic, 'boot'>,
   facts: AddressFacts,
   names: Names,
   ps: ProgramStatus | undefined,
@@ -199,7 +208,7 @@ function pcOf(
     return { value: hyp ?? at.address, of: 'hyp', ...places, ...pcNames(at.address, at, names) }
   }
   if (status !== undefined && ps !== undefined && ps.el !== 2) {
-    const of = vcpu === undefined || vcpu === 0n ? 'host' : 'guest'
+    const of = ranVcpu(printed) ? 'guest' : 'host'
     if (of === 'guest') return { value, of }
     const places = facts.ofKernel(value)
     return { value, of, ...places, ...pcNames(places.link, undefined, names) }
@@ -227,7 +236,7 @@ function pcNames(link: bigint | undefined, at: PrintedAddress | undefined, names
 }
 
 function farOf(
-  { far: value, vcpu }: Omit<PrintedPanic, 'boot'>,
+  { far: value, ...printed }: Omit<PrintedPanic, 'boot'>,
   facts: AddressFacts,
   names: Names,
   esr: Syndrome | undefined,
@@ -236,7 +245,7 @@ function farOf(
   page: bigint | undefined,
 ): DecodedFar | undefined {
   if (value === undefined) return undefined
-  const { kind, text } = farKind(esr, ps, pc, vcpu)
+  const { kind, text } = farKind(esr, ps, pc, ranVcpu(printed))
   const kernel = value >> 55n === 0x1ffn
   const places =
     kind === 'guest' || value === 0n
@@ -264,7 +273,7 @@ function farKind(
   esr: Syndrome | undefined,
   ps: ProgramStatus | undefined,
   pc: DecodedPanic['pc'],
-  vcpu: bigint | undefined,
+  vcpuRan: boolean,
 ): { kind: FarKind; text: string } {
   if (esr === undefined) return { kind: 'unknown', text: 'ESR is not in the log, so what set FAR is not known' }
   const { abort, exceptionClass } = esr
@@ -275,9 +284,9 @@ function farKind(
   if (faults) {
     const current = abort?.current ?? ps?.el === 2
     if (current) return { kind: 'hyp', text: 'the address that the hypervisor used' }
-    return vcpu === undefined || vcpu === 0n
-      ? { kind: 'host', text: "the host's VA: no vCPU was running" }
-      : { kind: 'guest', text: "the guest's VA: a vCPU was running" }
+    return vcpuRan
+      ? { kind: 'guest', text: "the guest's VA: a vCPU was running" }
+      : { kind: 'host', text: "the host's VA: no vCPU was running" }
   }
   if (inHostAbort(pc)) {
     return { kind: 'host', text: "the host's VA: the hypervisor was handling the host's abort (handle_host_mem_abort)" }
@@ -317,8 +326,15 @@ function hpfarOf(value: bigint, page: bigint, far: DecodedFar | undefined, esr: 
   }
 }
 
-function vcpuOf(value: bigint, facts: AddressFacts, { mode }: Partial<HypLayout>): NonNullable<DecodedPanic['vcpu']> {
+function vcpuOf(
+  { vcpuHashed }: Omit<PrintedPanic, 'boot'>,
+  value: bigint,
+  facts: AddressFacts,
+  { mode }: Partial<HypLayout>,
+): NonNullable<DecodedPanic['vcpu']> {
   if (value === 0n) return { value, text: 'no vCPU was running' }
+  if (vcpuHashed)
+    return { value, text: 'no address: kernels from 4.15 to 5.11 print a hash of the pointer; a vCPU was running' }
   if (value >> 55n === 0x1ffn)
     return { value, text: 'a kernel address (as older kernels, and those with VHE, print it)' }
   const { phys, linear } = facts.ofHyp(value)
@@ -340,8 +356,13 @@ function unknownOf(
   const { printed, pc, vcpu, far } = panic
   const list: string[] = []
   const names = { pc: 'PC', esr: 'ESR', ps: 'PS', far: 'FAR', hpfar: 'HPFAR', par: 'PAR', vcpu: 'VCPU' } as const
-  const cut = (Object.keys(names) as (keyof typeof names)[]).filter((register) => printed[register] === undefined)
+  const cut = (Object.keys(names) as (keyof typeof names)[]).filter(
+    (register) => printed[register] === undefined && !(register === 'vcpu' && printed.vcpuHashed),
+  )
   if (cut.length > 0) list.push(`${cut.map((register) => names[register]).join(', ')}: not in this part of the log`)
+  if (printed.vcpuHashed && printed.vcpu === undefined) {
+    list.push('VCPU: a vCPU was running, but the kernel printed no address of it')
+  }
   if (facts.hypOffset === undefined && pc?.of === 'hyp') {
     list.push(
       'link-time addresses of PC: "Hyp Offset:" is not in the log (kernels up to 5.11 do not print it); supply a layout (-l)',
@@ -350,7 +371,7 @@ function unknownOf(
   if (facts.kaslrOffset === undefined && pc?.link !== undefined) {
     list.push('run-time addresses: "Kernel Offset:" is not in the log; supply a layout (-l)')
   }
-  if (facts.hypPhysvirtOffset === undefined && (pc?.of === 'hyp' || (vcpu?.value ?? 0n) !== 0n)) {
+  if (facts.hypPhysvirtOffset === undefined && (pc?.of === 'hyp' || (!printed.vcpuHashed && ranVcpu(printed)))) {
     list.push(
       'physical and linear addresses of PC and VCPU: they need kimage_voffset or the tag; supply a layout (-l): `hypva layout recover` makes one of this log with the vmcoreinfo and /proc/iomem of that boot',
     )

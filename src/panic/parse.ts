@@ -40,6 +40,8 @@ export interface PrintedPanic {
   readonly hpfar?: bigint
   readonly par?: bigint
   readonly vcpu?: bigint
+  /** VCPU is no address: the kernel printed a hash of a pointer that is not null, or `(____ptrval____)`, when `vcpu` is absent. */
+  readonly vcpuHashed?: true
   readonly kaslrOffset?: bigint
   /** KIMAGE_VADDR, where the image is linked. */
   readonly linkBase?: bigint
@@ -72,10 +74,23 @@ const REGISTERS: readonly (readonly [Register, RegExp])[] = [
   ['far', /\bFAR:([0-9a-f]{16})\b/],
   ['hpfar', /\bHPFAR:([0-9a-f]{16})\b/],
   ['par', /\bPAR:([0-9a-f]{16})\b/],
-  ['vcpu', /\bVCPU: *([0-9a-f]{8,16}\b|\(null\))/],
+  ['vcpu', /\bVCPU: *([0-9a-f]{8,16}\b|\(null\)|\(_+ptrval_+\))/],
 ]
-/** What is not printable is nothing that a kernel printed. */
-const PRINTABLE = /^[\t\x20-\x7e]+$/
+/** How many digits of ESR the kernels printed that printed VCPU with %p, hashed from 4.15 to 5.11. */
+const OLD_ESR_DIGITS = 8
+const HASH_BITS = 32n
+/** A line with one of these is nothing that a kernel printed. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/
+/** Bytes of what a prefix may hold, a host's name say, and no kernel prints. */
+const FOREIGN = /[^\t\x20-\x7e]/g
+
+/** A line with blanks for what is not ASCII; undefined when it is no text, or mostly none. */
+function printable(text: string): string | undefined {
+  if (text === '' || CONTROL.test(text)) return undefined
+  const foreign = text.match(FOREIGN)?.length ?? 0
+  return foreign * 2 > text.length ? undefined : text.replace(FOREIGN, ' ')
+}
 /** Cheap: a line with none of these says nothing of a panic. */
 const HINTS = ['hyp ', 'nVHE', 'HYP', '>] ', 'Offset', 'OFFSET', 'PS:', 'FAR:', 'PAR:', 'ESR:', 'VCPU:', 'Code:']
 
@@ -115,6 +130,8 @@ class Reader {
   private printing: Draft | undefined
   /** The panic block that is being printed is the repetition at the end. */
   private repeating = false
+  /** The block that is being printed has the short ESR of old kernels. */
+  private oldBlock = false
 
   line(text: string, line: number): void {
     if (BOOT.test(text) && this.versions++ > 0) {
@@ -122,7 +139,8 @@ class Reader {
       this.printing = undefined
     }
     const boot = this.boots.at(-1)!
-    if (PRINTABLE.test(text)) boot.lines.push(text)
+    const kept = printable(text)
+    if (kept !== undefined) boot.lines.push(kept)
     if (!HINTS.some((hint) => text.includes(hint))) return
 
     const pid = Number(KVM.exec(text)?.[1] ?? Number.NaN)
@@ -238,6 +256,7 @@ class Reader {
       this.printing = this.target(ps, pc) ?? this.begin(line, Number.NaN)
       const { printing } = this
       printing.registers = true
+      this.oldBlock = false
       printing.ps ??= ps
       printing.pc ??= pc
       if (!this.repeating) printing.lastLine = line
@@ -251,7 +270,10 @@ class Reader {
     for (const [register, pattern] of REGISTERS) {
       const value = pattern.exec(text)?.[1]
       if (value === undefined) continue
-      printing[register] ??= hex(value)
+      if (register === 'esr') this.oldBlock = value.length === OLD_ESR_DIGITS
+      if (value.includes('ptrval')) printing.vcpuHashed = true
+      else printing[register] ??= hex(value)
+      if (register === 'vcpu' && this.oldBlock && isHash(printing)) printing.vcpuHashed = true
       if (!this.repeating) printing.lastLine = line
       // The last line of the block.
       if (register === 'vcpu') {
@@ -301,6 +323,11 @@ class Reader {
         return { ...printed, ...facts, boot: texts[bootIndex]! }
       })
   }
+}
+
+/** Whether VCPU, where PC is an address with a tag, has no bit above those of a hash. */
+function isHash({ vcpu, pc }: Draft): boolean {
+  return vcpu !== undefined && vcpu !== 0n && vcpu >> HASH_BITS === 0n && pc !== undefined && pc >> HASH_BITS !== 0n
 }
 
 function parseCode(text: string): NonNullable<PrintedPanic['code']> {

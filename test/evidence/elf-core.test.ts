@@ -65,6 +65,49 @@ describe('hostile headers', () => {
     const { layout, conflicts } = recover(core([segment, { ...segment, virtual: 0x50000000n }], TEXT))
     expect([layout.tagLsb, conflicts]).toEqual([35, []])
   })
+  test('the same bytes under many headers are read once, and count once', () => {
+    const headers = 60_000
+    const content = new Uint8Array(1 << 20)
+    content.set(TEXT, content.length / 2)
+    const offset = BigInt(64 + 56 * headers)
+    const fileSize = BigInt(content.length)
+    const bytes = core(
+      Array.from({ length: headers }, (_, i) => ({ ...segment, offset, fileSize, physical: BigInt(i) << 20n })),
+      content,
+    )
+    const memory = bytesSource('core', bytes)
+    let read = 0
+    const counted: ByteSource = {
+      ...memory,
+      read(at, into) {
+        const got = memory.read(at, into)
+        read += got
+        return got
+      },
+    }
+    const { provenance } = recoverLayout([counted], { exhaustive: true })
+    expect(provenance.tagVal![0]!.rule).toBe('patched instruction sequence')
+    expect(read).toBeLessThan(2 * bytes.length)
+  })
+  test.each([0, 1, 2, 3, 4])(
+    'a sequence across the ends of overlapping segments counts once, cut %i words in',
+    (words) => {
+      const content = new Uint8Array(256)
+      content.set(TEXT, 100)
+      const at = 64n + 56n * 3n
+      const cut = 100n + 4n * BigInt(words)
+      const both = core(
+        [
+          { ...segment, offset: at + cut, fileSize: 40n },
+          { ...segment, offset: at, fileSize: 256n },
+          { ...segment, offset: at + 1n, fileSize: 200n },
+        ],
+        content,
+      )
+      const { provenance } = recoverLayout([bytesSource('core', both)], { exhaustive: true })
+      expect(provenance.tagVal![0]!.rule).toBe('patched instruction sequence')
+    },
+  )
   test('cut off', () => {
     const bytes = core([segment, segment], TEXT)
     expect(notes(bytes.subarray(0, 40))).toMatch(/cut off inside its header/)
@@ -143,6 +186,24 @@ test('real cores with bytes changed, and cut anywhere, never crash', () => {
     ),
     { numRuns: 300 },
   )
+})
+
+describe('an address that can be of the image or of the linear map', () => {
+  const image = { ...segment, offset: 176n, virtual: 0xffffa2a67af4b000n, physical: 0x4114b000n }
+  const recoverWith = (text: string) =>
+    recoverLayout([
+      bytesSource('core', core([image, image], TEXT)),
+      bytesSource('kallsyms', `${text} T _text\nffffa2a67df4b000 B _end`),
+    ]).layout
+  test('is of neither without more', () => {
+    const { layout } = recover(core([image, image], TEXT))
+    expect(layout).toMatchObject({ tagLsb: 35 })
+    for (const field of ['kimageVoffset', 'vaBits', 'vaBitsActual', 'hypPhysvirtOffset'])
+      expect(layout).not.toHaveProperty(field)
+    expect(recoverWith('ffffa2a67af40000')).not.toHaveProperty('kimageVoffset')
+  })
+  test('is of the image when it holds _text', () =>
+    expect(recoverWith('ffffa2a67af4b000').kimageVoffset).toBe(image.virtual - image.physical))
 })
 
 describe('program headers', () => {

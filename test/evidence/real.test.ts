@@ -91,6 +91,26 @@ describe.each(NAMES)('%s', (name) => {
     if (name !== 'd61-kaslr') expect(rules).toContain("the kernel's tag_val, by the symbols of kallsyms.txt")
   })
 
+  test.each([
+    ['alone', []],
+    ['with symbols', ['kallsyms.txt']],
+  ])('kcore.elf without VMCOREINFO, %s: the image is not taken for the linear map', (_, others) => {
+    const core = Buffer.from(read(name, 'kcore.elf'))
+    const view = new DataView(core.buffer, core.byteOffset, core.length)
+    for (let i = 0; i < view.getUint16(56, true); i++) {
+      if (view.getUint32(64 + 56 * i, true) === 4) view.setUint32(64 + 56 * i, 0, true)
+    }
+    const files = [bytesSource('kcore.elf', core), ...others.map((file) => source(name, file))]
+    expectTrue(recoverLayout(files), [...TAG, 'kimageVoffset'])
+  })
+
+  test('tag, PHYS_OFFSET and DRAM: hyp_physvirt_offset, whatever PAGE_OFFSET is', () => {
+    const { tagLsb, tagVal, physOffset, dram } = all
+    const { layout, provenance } = recoverLayout([], { given: { tagLsb, tagVal, physOffset, dram } as object })
+    expect(layout.hypPhysvirtOffset).toBe(all.hypPhysvirtOffset)
+    expect(provenance.hypPhysvirtOffset).toHaveLength(1)
+  })
+
   test('a panic, /proc/iomem and /proc/kallsyms: everything', () => {
     const recovery = recover(name, 'panic.txt', 'iomem.txt', 'kallsyms.txt')
     expectTrue(recovery, Object.keys(all))
@@ -220,4 +240,46 @@ test('two kernels’ text in one file: both', () => {
     [31, 0xdcn],
   ])
   expect(notes.map(({ text }) => text)).toContain('holds patched text of 2 kernels or boots')
+})
+
+describe('KASLR moves the image of 48 bits to where one of 47 bits can be', () => {
+  const kallsyms = read('d73-a57', 'kallsyms.txt').toString()
+  const trace = fixture('traces/ftrace-6.1.kallsyms.gz').toString()
+  // Without the page tables nothing tells the page size, so nothing tells 47 from 48.
+  const bare = (text: string) => text.replace(/^.* (?:reserved|swapper)_pg_dir$/gm, '')
+  test.each([
+    ['d73-a57, with iomem and text', [kallsyms, read('d73-a57', 'iomem.txt')], 48],
+    ['ftrace-6.1', [trace], 48],
+    ['d73-a57, page size unknown', [bare(kallsyms)], undefined],
+    ['ftrace-6.1, page size unknown', [bare(trace)], undefined],
+  ] as const)('%s', (_, files, bits) => {
+    const text = source('d73-a57', 'text.bin')
+    const { layout, conflicts } = recoverLayout([...files.map((file, i) => bytesSource(`file${i}`, file)), text])
+    expect(conflicts).toEqual([])
+    expect([layout.vaBitsActual, layout.pageSize]).toEqual([bits, bits && 4096])
+  })
+})
+
+describe('a log of a host with VHE, and memory with a tag', () => {
+  const log = bytesSource('log', '[    0.1] kvm [1]: VHE mode initialized successfully\n')
+  const text = source('d61-kaslr', 'text.bin')
+  test('disagree on the mode', () => {
+    const { conflicts, layout } = recoverLayout([log, text])
+    expect(conflicts.map(({ field }) => field)).toEqual(['mode'])
+    expect(conflicts[0]!.sides.map(({ provenance }) => provenance[0]!.file)).toEqual(['log', 'text.bin'])
+    expect(layout).not.toHaveProperty('mode')
+  })
+  test.each([{ given: { mode: 'vhe' } }, { prefer: ['log'] }] as const)('with %o the tag is overruled', (options) => {
+    const { conflicts, layout, notes } = recoverLayout([log, text], options)
+    expect(conflicts).toEqual([])
+    expect(layout).toEqual({ mode: 'vhe' })
+    expect(notes.map(({ text }) => text).join()).toMatch(/^the tag of offset .* is overruled by mode vhe of/)
+  })
+  test('with the memory preferred the mode is', () => {
+    const { conflicts, layout, notes } = recoverLayout([log, text], { prefer: ['text.bin'] })
+    expect(conflicts).toEqual([])
+    expect(layout).toMatchObject({ tagLsb: 29 })
+    expect(layout).not.toHaveProperty('mode')
+    expect(notes.map(({ text }) => text).join()).toMatch(/mode of line 1 .* is overruled by the tag of text.bin/)
+  })
 })

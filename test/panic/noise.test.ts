@@ -19,12 +19,21 @@ describe.each(LOGS.map((log, i) => [i, log] as const))('log %i', (i, log) => {
     ['CRLF', (line) => `${line}\r`],
     ['ANSI colours', (line) => `\u001b[0;32m${line.replace(']', ']\u001b[0m')}\u001b[33m\u001b[0m`],
     ['a journal', (line) => `Nov 22 23:55:01 host kernel: ${line.replace(/^\[ *[\d.]+\] /, '')}`],
+    [
+      'a journal of a host with an accent',
+      (line) => `Nov 22 23:55:01 hôte kernel: ${line.replace(/^\[[^\]]*\] /, '')}`,
+    ],
     ['a journal with microseconds', (line) => `2026-11-22T23:55:01.123456+0000 host kernel[1]: ${line}`],
     ['levels and callers', (line) => `<3>${line.replace(/^(\[ *[\d.]+\])/, '$1[  T426]')}`],
     ['a quoted mail', (line) => `> ${line}`],
     ['dmesg -T', (line) => line.replace(/^\[ *[\d.]+\]/, '[Sun Nov 22 23:55:01 2026]')],
   ])('%s', (_, dress) => {
     expect(gist(decodePanics(lines(log).map(dress).join('\n')))).toEqual(want)
+  })
+
+  test('a journal of a host with an accent, in Latin-1', () => {
+    const dressed = lines(log).map((line) => `Nov 22 23:55:01 h\xf4te kernel: ${line}`)
+    expect(gist(decodePanics(Buffer.from(dressed.join('\n'), 'latin1')))).toEqual(want)
   })
 
   test('lines of other CPUs between its own, an oops among them', () => {
@@ -75,6 +84,24 @@ function registersOf({ printed }: DecodedPanic): Record<string, bigint> {
   const names = ['ps', 'pc', 'esr', 'far', 'hpfar', 'par', 'vcpu', 'hypOffset', 'kaslrOffset', 'physOffset'] as const
   return Object.fromEntries(names.flatMap((name) => (printed[name] === undefined ? [] : [[name, printed[name]]])))
 }
+
+test.each(['p73-stackoverflow2', 'hyppanic-4k39-null', 'p61-prot-host-hypmem'])(
+  '%s without its Hyp Offset line: where it was, less PC',
+  (name) => {
+    const [whole] = decodePanics(text(name)) as [DecodedPanic]
+    const cut = text(name).replace(/^.*Hyp Offset:.*$/gm, '')
+    const [panic] = decodePanics(cut) as [DecodedPanic]
+    expect(panic.printed.hypOffset).toBeUndefined()
+    expect(panic.notes).toEqual([
+      `Hyp Offset is not in the log; 0x${whole.printed.hypOffset!.toString(16)} is derived: the address of the panic less PC`,
+    ])
+    expect(panic.pc).toEqual(whole.pc)
+    expect(panic.layout).toEqual(whole.layout)
+    // From EL1 there is no such thing.
+    const other = decodePanics(cut.replace(/PS:(\w+)9 /g, 'PS:$15 ')) as [DecodedPanic]
+    expect(other[0].notes).toEqual([])
+  },
+)
 
 test('two panics of one log stay two, and the repetition at its end is none', () => {
   const [first, second, ...more] = decodePanics(text('p612-dabt-max-va52'))
@@ -179,6 +206,23 @@ VCPU:          (null)
     const [panic] = decodePanics(`[  1.0] ${block.replace('PS:600003c5', 'PS:600003c9')}`) as [DecodedPanic]
     expect(panic.printed).toMatchObject({ esr: 0x96000004n, vcpu: 0n, pc: 0xffffaf2a0000n })
     expect(panic.unknown[0]).toContain('"Hyp Offset:" is not in the log')
+  })
+
+  test.each([
+    ['00000000a81c3f5e', 0xa81c3f5en],
+    ['(____ptrval____)', undefined],
+  ])('from 4.15 on %%p prints a hash, which is no address: %s', (printed, value) => {
+    const text = block.replace('         (null)', printed).replace('PS:600003c5', 'PS:600003c9')
+    const [panic] = decodePanics(text) as [DecodedPanic]
+    expect(panic.printed).toMatchObject({ vcpuHashed: true })
+    expect(panic.printed.vcpu).toBe(value)
+    expect(panic.vcpu?.hyp).toBeUndefined()
+    if (value !== undefined) expect(panic.vcpu!.text).toMatch(/no address.*a hash/)
+    else expect(panic.unknown.join()).toMatch(/VCPU: a vCPU was running, but/)
+    expect((decodePanics(text.replace('600003c9', '600003c5')) as [DecodedPanic])[0].pc!.of).toBe('guest')
+    // The longer ESR goes with %016lx.
+    const newer = decodePanics(text.replace('ESR:', 'ESR:00000000')) as [DecodedPanic]
+    if (value !== undefined) expect(newer[0].vcpu!.hyp).toBe(value)
   })
 
   test('an exception that did not come from EL2 has no place in the hypervisor', () => {

@@ -1,0 +1,4 @@
+/** What a command found, beside what it printed. */
+export interface Status {
+  exitCode: number
+}

@@ -157,9 +157,6 @@ function withTag(facts: readonly Fact[]): Fact[] {
   return [...facts, ...tags]
 }
 
-<<<<<<< HEAD
-const TAG = ['tagLsb', 'tagVal', 'tag', 'vaMask', 'hypPhysvirtOffset']
-=======
 /**
  * A host with VHE has no tag: memory that shows one is not of the boot whose log says VHE. The conflict, or `wrong` when the tag's
  * evidence is the stronger; where VHE's is, a note.
@@ -197,8 +194,7 @@ function vheAgainstTag(
   }
 }
 
-const TAG = ['tagLsb', 'tagVal', 'vaMask', 'hypPhysvirtOffset']
->>>>>>> fix36
+const TAG = ['tagLsb', 'tagVal', 'tag', 'vaMask', 'hypPhysvirtOffset']
 
 function assemble(
   { values, settled }: Conclusions,

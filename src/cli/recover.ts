@@ -147,7 +147,8 @@ function report({ layout, provenance, conflicts, unknown, candidates, files }: R
       for (const { file, where, rule } of from) lines.push(`      ${rule} (${file}, ${where})`)
     }
   }
-  if (conflicts.length > 0) lines.push('  --prefer FILE believes one; a flag such as --tag-val says it outright.')
+  if (conflicts.some(({ sides }) => sides.length > 1))
+    lines.push('  --prefer FILE believes one; a flag such as --tag-val says it outright.')
   if (candidates.length > 0) {
     lines.push('', `Layouts that fit: ${candidates.length}`)
     for (const { tagLsb, tagVal } of candidates) {

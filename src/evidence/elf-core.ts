@@ -17,8 +17,6 @@ export interface CoreSegment {
 export interface CoreNote {
   readonly name: string
   readonly data: Uint8Array
-  /** Offset of the data in the file. */
-  readonly at: number
 }
 
 export interface ElfCore {
@@ -200,7 +198,6 @@ function readNotes(source: ByteSource, at: number, size: number, little: boolean
     notes.push({
       name: String.fromCharCode(...bytes.subarray(name, name + Math.min(nameSize, 32))).replace(/\0.*$/s, ''),
       data: bytes.subarray(data, end),
-      at: at + data,
     })
     pos = next
   }

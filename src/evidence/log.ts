@@ -141,7 +141,6 @@ export class LogReader {
   private boots: Boot[] = []
   private count = 0
   private readonly findings: FileFindings
-  private anyPanic = false
 
   constructor(findings: FileFindings) {
     this.findings = findings
@@ -149,10 +148,6 @@ export class LogReader {
 
   get found(): boolean {
     return this.count > 0
-  }
-
-  get hasPanic(): boolean {
-    return this.anyPanic
   }
 
   line(text: string, line: number): boolean {
@@ -176,7 +171,6 @@ export class LogReader {
       boot.panicked = true
       const at = panic[3] ?? panic[5]
       if (at !== undefined) boot.ats.push({ at: hex(at), line })
-      this.anyPanic = true
       known = true
     }
     const pc = PS_PC.exec(text)

@@ -79,7 +79,10 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   const candidates = tags.flatMap((tag) => candidate(layout, tag) ?? [])
   if (conflicts.length === 0 && layout.tagLsb !== undefined && (layout.tagVal ?? layout.tag) !== undefined) {
     const wrong = contradiction(layout)
-    if (wrong !== undefined) conflicts.push(wrong)
+    if (wrong !== undefined) {
+      const { field, sides } = wrong
+      conflicts.push({ field, sides: sides.map(({ value }) => ({ value, provenance: involved(value, provenance) })) })
+    }
   }
   for (const [field, { fact, overruled }] of conclusions.settled) {
     for (const other of overruled) {
@@ -250,6 +253,12 @@ function contradiction(layout: HypLayout): Conflict | undefined {
     const field = /^layout\.(\w+)/.exec(message)?.[1] ?? 'layout'
     return { field, sides: [{ value: message, provenance: [] }] }
   }
+}
+
+/** Where the fields come from that a check's message names. */
+function involved(message: unknown, provenance: Recovery['provenance']): Provenance[] {
+  const named = LAYOUT_FIELDS.filter((field) => new RegExp(`\\b${field}\\b`).test(String(message)))
+  return named.flatMap((field) => provenance[field]?.map((from) => ({ ...from, rule: `${field}: ${from.rule}` })) ?? [])
 }
 
 function unknownOf(

@@ -31,7 +31,6 @@ export class SymbolReader {
   private count = 0
   private zero = 0
   private modules = false
-  private low: bigint | undefined
 
   /** @param named further symbols to keep, for pairs that name them */
   constructor(named: ReadonlySet<string>) {
@@ -55,7 +54,6 @@ export class SymbolReader {
     if (this.wanted.has(symbol.name) && !this.symbols.has(symbol.name)) {
       this.symbols.set(symbol.name, { address: symbol.address, line })
     }
-    if (this.low === undefined && (symbol.type === 'T' || symbol.type === 't')) this.low = symbol.address
     return true
   }
 

@@ -141,7 +141,7 @@ function layoutOf(printed: PrintedPanic, given: HypLayout | undefined, notes: st
   if (conflict === undefined) return both.layout
   const sides = conflict.sides.map(
     ({ value, provenance }) =>
-      `${typeof value === 'bigint' ? formatU64(value) : String(value)} (${provenance[0]!.file})`,
+      `${typeof value === 'bigint' ? formatU64(value) : String(value)} (${provenance[0]?.file ?? 'together'})`,
   )
   notes.push(`the layout is not of this boot, and not used: ${conflict.field} is ${sides.join(' or ')}`)
   return recoverLayout([log]).layout

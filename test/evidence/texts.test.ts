@@ -189,3 +189,12 @@ test('a layout file is evidence, and a broken one says so', () => {
   const { layout } = recover('{"format":"hypva-layout/1","tagLsb":31,"tagVal":"0x16403"}')
   expect(layout).toMatchObject({ tagLsb: 31, tagVal: 0x16403n })
 })
+
+test('fields that cannot be together: where each comes from', () => {
+  const { conflicts } = recover('tag_lsb = 35\ntag_val = 0x1e83', 'NUMBER(VA_BITS)=39\nOSRELEASE=6.1.0')
+  expect(conflicts).toHaveLength(1)
+  const [{ sides }] = conflicts as [(typeof conflicts)[0]]
+  expect(sides).toHaveLength(1)
+  expect(sides[0]!.provenance.map(({ file }) => file)).toContain('file0')
+  for (const { rule } of sides[0]!.provenance) expect(rule).toMatch(/^\w+: /)
+})

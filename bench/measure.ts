@@ -1,8 +1,12 @@
 import { Bench } from 'tinybench'
 
-/** Something to be timed. A number that it returns is the milliseconds it took by its own clock. */
+/**
+ * Something to be timed. A number that it returns is the milliseconds it took by its own clock, for `repetitions` of the
+ * work (1 when absent).
+ */
 export interface Subject {
   readonly name: string
+  readonly repetitions?: number
   run(): unknown
 }
 
@@ -47,7 +51,8 @@ export async function measure(
     for (const task of bench.tasks) {
       const { result } = task
       if (!('latency' in result)) throw new Error(`${task.name}: ${'error' in result ? result.error : result.state}`)
-      medians.get(task.name)!.push(result.latency.p50)
+      const { repetitions = 1 } = subjects.find(({ name }) => name === task.name)!
+      medians.get(task.name)!.push(result.latency.p50 / repetitions)
     }
   }
   return new Map(

@@ -102,38 +102,16 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   }
 }
 
+/** The fields that a machine and a layout have in common. */
+const MACHINE_FIELDS = [
+  ...(['generation', 'mode', 'pageSize', 'vaBits', 'vaBitsActual', 'dram', 'idmap', 'physOffset'] as const),
+  ...(['image', 'kimageVoffset', 'kaslrOffset', 'tagVal'] as const),
+]
+
 /** The machine that a recovered layout describes, and the fields it still lacks. */
 export function machineOf({ layout }: Recovery): { machine: Partial<Machine>; missing: (keyof Machine)[] } {
-  const {
-    generation,
-    mode,
-    pageSize,
-    vaBits,
-    vaBitsActual,
-    dram,
-    idmap,
-    physOffset,
-    image,
-    kimageVoffset,
-    kaslrOffset,
-    tagVal,
-  } = layout
-  const fields = {
-    generation,
-    mode,
-    pageSize,
-    vaBits,
-    vaBitsActual,
-    dram,
-    idmap,
-    physOffset,
-    image,
-    kimageVoffset,
-    kaslrOffset,
-    tagVal,
-  }
   const machine = Object.fromEntries(
-    Object.entries(fields).filter(([, value]) => value !== undefined),
+    MACHINE_FIELDS.flatMap((field) => (layout[field] === undefined ? [] : [[field, layout[field]]])),
   ) as Partial<Machine>
   const required = ['generation', 'pageSize', 'vaBits', 'dram', 'idmap'] as const
   const missing = required.filter((field) => machine[field] === undefined)

@@ -1,26 +1,18 @@
 // Hex digits to and from u64, sixteen bytes at a time, and what a byte is.
 
-/** 0x00 … 0x0f behind sixteen 0xff: read at offset n it moves the first n bytes of a vector to its end. */
+/** 15 … 0 and sixteen 0xff: read at offset 16 - n it reverses the first n bytes of a vector. */
 // @ts-ignore: decorator
 @lazy
-const ALIGN_RIGHT: usize = memory.data<u8>([
-  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 1, 2, 3, 4, 5, 6,
-  7, 8, 9, 10, 11, 12, 13, 14, 15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-  0xff, 0xff,
+const REVERSE: usize = memory.data<u8>([
+  15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+  0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
 ])
 
-/** The vector shuffle that moves the first n bytes (0 … 16) to the end; the others select nothing. */
+/** The shuffle that reverses the first n bytes (0 … 16) of a vector; the others become 0. */
 // @ts-ignore: decorator
 @inline
-export function alignRight(n: u32): v128 {
-  return v128.load(ALIGN_RIGHT + n)
-}
-
-/** The vector shuffle that moves the last n bytes (0 … 16) to the front; the others select nothing. */
-// @ts-ignore: decorator
-@inline
-export function alignLeft(n: u32): v128 {
-  return v128.load(ALIGN_RIGHT + 32 - n)
+export function reversal(n: u32): v128 {
+  return v128.load(REVERSE + 16 - n)
 }
 
 /**
@@ -53,7 +45,7 @@ const WORD: usize = memory.data<u8>([
 // @ts-ignore: decorator
 @inline
 export function isWordAt(at: usize): bool {
-  return load<u8>(WORD + <usize>load<u8>(at)) != 0
+  return load<u8>(<usize>load<u8>(at), WORD) != 0
 }
 
 /** The sixteen digits, lower-case and behind them upper-case. */
@@ -63,58 +55,83 @@ const DIGITS: usize = memory.data<u8>([
   0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x30, 0x31, 0x32,
   0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46,
 ])
+/** The table of a token whose letters are all in upper case, or of any other. */
+// @ts-ignore: decorator
+@inline
+export function digitTable(upper: bool): v128 {
+  return v128.load(DIGITS + (<usize>upper << 4))
+}
 
-// The vectors that the next two functions work with. They are loaded, not spelled out: a compiler of WebAssembly builds a
-// constant anew at each use, but keeps what a loop has loaded in front of it.
+// Digits in vectors stand least significant first, which is how the bytes of a u64 stand: text is reversed on its way in
+// and out.
+
+// Vectors that are needed for every token. They are loaded in front of the loop, not spelled out in it: a compiler of
+// WebAssembly may build a constant anew at each use.
 // @ts-ignore: decorator
 @lazy
 const VECTORS: usize = memory.data<u8>([
   0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39, 0x39,
   0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09, 0x09,
   0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f, 0x0f,
-  14, 12, 10, 8, 6, 4, 2, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-  7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0,
-  0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00,
-  0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f, 0x00, 0x0f,
+  0x10, 0x01, 0x10, 0x01, 0x10, 0x01, 0x10, 0x01, 0x10, 0x01, 0x10, 0x01, 0x10, 0x01, 0x10, 0x01,
 ])
 // @ts-ignore: decorator
 @inline
 export function vector(index: usize): v128 {
   return v128.load(VECTORS + (index << 4))
 }
-/** '9', 9, 0x0f in all bytes; then the shuffle that reverses the even bytes. */
+/** '9' in all bytes. */
 export const NINE_DIGIT: usize = 0
+/** 9 in all bytes. */
 export const NINE: usize = 1
+/** 0x0f in all bytes. */
 export const LOW_NIBBLE: usize = 2
-export const REVERSE_EVEN: usize = 3
-/** The shuffle that gives each of eight bytes twice, the last first; the low nibble of even, of odd bytes. */
-export const TWICE_REVERSED: usize = 4
-export const EVEN_NIBBLE: usize = 5
-export const ODD_NIBBLE: usize = 6
+/** 0x110 in all 16-bit lanes. */
+export const JOIN: usize = 3
 
-/**
- * The value of the first n bytes (1 … 16), all hex digits, most significant first. What follows them does not matter.
- * The last four arguments are the vectors of their names.
- */
+/** 0xff where a digit of text is one of a-f, A-F. */
 // @ts-ignore: decorator
 @inline
-export function parseHex(text: v128, n: u32, nineDigit: v128, nine: v128, lowNibble: v128, reverseEven: v128): u64 {
-  // '0' … '9' are 0x30 … 0x39, letters end in 1 … 6.
-  const nibbles = i8x16.add(v128.and(text, lowNibble), v128.and(i8x16.gt_s(text, nineDigit), nine))
-  const aligned = i8x16.swizzle(nibbles, alignRight(n))
-  // In each 16-bit lane: low byte the high nibble, high byte the low nibble.
-  const bytes = v128.or(i16x8.shl(aligned, 4), i16x8.shr_u(aligned, 8))
-  return <u64>i64x2.extract_lane(i8x16.swizzle(bytes, reverseEven), 0)
+export function lettersOf(digits: v128, nineDigit: v128): v128 {
+  return i8x16.gt_s(digits, nineDigit)
 }
 
 /**
- * Sixteen digits of x, most significant first, lower-case or upper-case. The last three arguments are the vectors of their
- * names.
+ * The value, in both lanes, of up to sixteen hex digits of text, the least significant one first, zeros behind the last.
+ * The last three arguments are the vectors of their names.
  */
 // @ts-ignore: decorator
 @inline
-export function formatHex(x: u64, upper: bool, twiceReversed: v128, evenNibble: v128, oddNibble: v128): v128 {
-  const twice = i8x16.swizzle(i64x2.splat(x), twiceReversed)
-  const nibbles = v128.or(v128.and(i16x8.shr_u(twice, 4), evenNibble), v128.and(twice, oddNibble))
-  return i8x16.swizzle(v128.load(DIGITS + (<usize>upper << 4)), nibbles)
+export function valueOf(digits: v128, letters: v128, nine: v128, lowNibble: v128, join: v128): v128 {
+  // '0' … '9' are 0x30 … 0x39, letters end in 1 … 6.
+  const nibbles = v128.and(i8x16.add(digits, v128.and(letters, nine)), lowNibble)
+  // In a 16-bit lane low + 256 * high becomes 256 * (low + 16 * high) + 16 * low: the byte is on top.
+  const bytes = i16x8.shr_u(i16x8.mul(nibbles, join), 8)
+  return i8x16.narrow_i16x8_u(bytes, bytes)
+}
+
+/** Sixteen digits of text, the least significant one first, of the lower lane of x. */
+// @ts-ignore: decorator
+@inline
+export function digitsOf(x: v128, table: v128, lowNibble: v128): v128 {
+  const high = i64x2.shr_u(x, 4)
+  // Byte by byte: its low nibble, its high nibble.
+  const nibbles = i8x16.shuffle(x, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+  return i8x16.swizzle(table, v128.and(nibbles, lowNibble))
+}
+
+// Bit 5 is what tells upper-case letters from lower-case ones.
+
+/** Whether there are letters in upper case. */
+// @ts-ignore: decorator
+@inline
+export function anyUpper(digits: v128, letters: v128): bool {
+  return i8x16.bitmask(v128.andnot(letters, i16x8.shl(digits, 2))) != 0
+}
+
+/** Whether there are letters in lower case. */
+// @ts-ignore: decorator
+@inline
+export function anyLower(digits: v128, letters: v128): bool {
+  return i8x16.bitmask(v128.and(letters, i16x8.shl(digits, 2))) != 0
 }

@@ -10,6 +10,9 @@
 //   0x2000  SEGMENTS    the segment table of the checked kernels
 //   0x8000  CANDIDATES  runs of digits that the text scan collected, for one tile
 //  0x10000  VALUES      the addresses among them
+//  0x18000  PAIRS       segments for the text kernel, two a vector
+//  0x18200  NOWHERE     what is written for no one to read
+//  0x18400  TOKENS      what else the naming kernel keeps of the tokens
 //  0x20000  HEAP
 
 /** Result block, little-endian: see the offsets below. */
@@ -51,12 +54,19 @@ export const SEGMENTS: usize = 0x2000
 export const SEGMENT_BYTES: usize = 24
 export const SEGMENT_CAPACITY: u32 = 1024
 
-/** Bytes of text a tile: small enough that it stays in the first-level cache with the lists made of it. */
-export const TEXT_TILE: u32 = 8192
-/** A u32 for each run of digits in a tile; a run and what ends it take two bytes at least. */
+/** Bytes of text a tile: small enough that it stays in the first-level cache with the lists made of it; a multiple of 96. */
+export const TEXT_TILE: u32 = 8160
+/** Two u32 for each run of digits in a tile; a run and what ends it take two bytes at least. See runs.ts. */
 export const CANDIDATES: usize = 0x8000
-/** A u64 for each of them. */
+/** A u64 and a u32 for each token among them. */
 export const VALUES: usize = 0x10000
+export const TOKENS: usize = 0x18400
+
+/** Up to eight entries of three vectors for two segments: their starts, sizes and deltas, see fillPairs of text.ts. */
+export const PAIRS: usize = 0x18000
+export const PAIR_BYTES: usize = 48
+/** Sixteen bytes. */
+export const NOWHERE: usize = 0x18200
 
 export const HEAP: usize = 0x20000
 

@@ -9,7 +9,21 @@
 //
 // The table speaks of one address space; NAME_SEGMENTS lead there from all the others.
 
-import { alignLeft, EVEN_NIBBLE, formatHex, ODD_NIBBLE, TWICE_REVERSED, vector } from './hex'
+import {
+  anyLower,
+  anyUpper,
+  digitsOf,
+  digitTable,
+  isWordAt,
+  JOIN,
+  lettersOf,
+  LOW_NIBBLE,
+  NINE,
+  NINE_DIGIT,
+  reversal,
+  valueOf,
+  vector,
+} from './hex'
 import {
   CANDIDATES,
   MACRO,
@@ -31,20 +45,18 @@ import {
   SEGMENT_BYTES,
   SEGMENTS,
   TEXT_TILE,
+  TOKENS,
   VALUES,
 } from './memory'
+import { BARE_DIGITS, CANDIDATE_BYTES, CANDIDATE_DIGITS, collectorOf, isPrefixed, restOf, safeEnd } from './runs'
 import { findSegment } from './segments'
-import {
-  BARE_DIGITS,
-  collect,
-  copyText,
-  DIGIT_BITS,
-  parse,
-  PREFIXED_BIT,
-  safeEnd,
-  TOKEN_DIGITS,
-  UPPER_BIT,
-} from './text'
+import { copyText } from './text'
+
+// A token in TOKENS: digits (1 … 16), two flags, and above these seven bits the offset of the first digit in the tile.
+const DIGIT_BITS: u32 = 7
+const TOKEN_DIGITS: u32 = 31
+const UPPER_BIT: u32 = 5
+const PREFIXED_BIT: u32 = 6
 
 /** No entry. */
 const NONE: u32 = 0xffff_ffff
@@ -148,7 +160,7 @@ export function nameText(
     const tokens = findTokens(tile, end, minDigits)
     for (let i: u32 = 0; i < tokens; i++) {
       const x = load<u64>(VALUES + (<usize>i << 3))
-      const token = load<u32>(CANDIDATES + (<usize>i << 2))
+      const token = load<u32>(TOKENS + (<usize>i << 2))
       const at = tile + <usize>(token >> DIGIT_BITS)
       const start = at - (((token >> PREFIXED_BIT) & 1) << 1)
       const n = token & TOKEN_DIGITS
@@ -200,12 +212,30 @@ export function nameText(
   store<u32>(RESULT, <u32>(out - dst), RESULT_PRODUCED)
 }
 
-/** The tokens of a tile of the text that ends at `end`, in VALUES and CANDIDATES; how many. */
-// @ts-ignore: decorator
-@inline
+/** The tokens of a tile of the text that ends at `end`, in VALUES and TOKENS; how many. */
 function findTokens(tile: usize, end: usize, minDigits: u32): u32 {
-  const digits = max(minDigits, BARE_DIGITS)
-  return parse(tile, collect(tile, min(tile + TEXT_TILE, end), end, digits, minDigits < BARE_DIGITS), minDigits)
+  const stop = collectorOf(minDigits)(tile, min(tile + TEXT_TILE, end), restOf(minDigits))
+  const fewestBare = max(minDigits, BARE_DIGITS)
+  const nineDigit = vector(NINE_DIGIT)
+  const nine = vector(NINE)
+  const lowNibble = vector(LOW_NIBBLE)
+  const join = vector(JOIN)
+  let tokens: u32 = 0
+  for (let list = CANDIDATES; list < stop; list += CANDIDATE_BYTES) {
+    const at = <usize>load<u32>(list)
+    const n: u32 = minDigits == 16 ? 16 : load<u32>(list, CANDIDATE_DIGITS)
+    if (n > 16 || isWordAt(at + n)) continue
+    const prefixed = isWordAt(at - 1)
+    if (prefixed ? n < minDigits || !isPrefixed(at) : n < fewestBare) continue
+    const digits = i8x16.swizzle(v128.load(at), reversal(n))
+    const letters = lettersOf(digits, nineDigit)
+    const upper = anyUpper(digits, letters) && !anyLower(digits, letters)
+    const flags = (<u32>upper << UPPER_BIT) | (<u32>prefixed << PREFIXED_BIT)
+    v128.store64_lane(VALUES + (<usize>tokens << 3), valueOf(digits, letters, nine, lowNibble, join), 0)
+    store<u32>(TOKENS + (<usize>tokens << 2), (<u32>(at - tile) << DIGIT_BITS) | flags | n)
+    tokens++
+  }
+  return tokens
 }
 
 /**
@@ -246,7 +276,7 @@ export function tally(src: usize, count: u32, segments: u32, counters: usize): v
 /** Writes `count` u64 as lines of 16 digits, 17 bytes each, to `dst`, which has 16 bytes of slack. */
 export function hexLines(src: usize, dst: usize, count: u32): void {
   for (let i: u32 = 0; i < count; i++) {
-    v128.store(dst, digitsOf(load<u64>(src + (<usize>i << 3)), false))
+    v128.store(dst, digitsFrom(load<u64>(src + (<usize>i << 3)), 16, false))
     store<u8>(dst, 0x0a, 16)
     dst += 17
   }
@@ -276,21 +306,32 @@ function writeName(text: usize, offset: u64): void {
 // @ts-ignore: decorator
 @inline
 function writeNumber(value: u64, digits: u32, upper: bool): void {
-  if (digits < 16) return writeDigits(value, upper)
-  v128.store(out, digitsOf(value, upper))
-  out += 16
+  writeText(value, digits == 16 ? 16 : lengthOf(value), upper)
 }
 
 // @ts-ignore: decorator
 @inline
 function writeDigits(value: u64, upper: bool): void {
-  const digits = max<u32>(1, 16 - (<u32>clz(value) >> 2))
-  v128.store(out, i8x16.swizzle(digitsOf(value, upper), alignLeft(digits)))
-  out += digits
+  writeText(value, lengthOf(value), upper)
+}
+
+/** Digits of a number without leading zeros. */
+// @ts-ignore: decorator
+@inline
+function lengthOf(value: u64): u32 {
+  return max<u32>(1, 16 - (<u32>clz(value) >> 2))
 }
 
 // @ts-ignore: decorator
 @inline
-function digitsOf(value: u64, upper: bool): v128 {
-  return formatHex(value, upper, vector(TWICE_REVERSED), vector(EVEN_NIBBLE), vector(ODD_NIBBLE))
+function writeText(value: u64, length: u32, upper: bool): void {
+  v128.store(out, digitsFrom(value, length, upper))
+  out += length
+}
+
+/** The last `length` digits of a number, as text. */
+// @ts-ignore: decorator
+@inline
+function digitsFrom(value: u64, length: u32, upper: bool): v128 {
+  return i8x16.swizzle(digitsOf(i64x2.splat(value), digitTable(upper), vector(LOW_NIBBLE)), reversal(length))
 }

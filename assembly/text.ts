@@ -1,58 +1,44 @@
 // Addresses in bytes: find the tokens of a chunk, rewrite those that translate, leave every other byte as it was.
 //
-// A token is a maximal run of hex digits, optionally behind 0x or 0X, that no other letter, digit or underscore touches;
-// 9 to 16 digits when bare, 1 to 16 behind the prefix. That is: a whole "word" of at most 18 bytes, which is why the three
-// bytes in front of a chunk are all the context that a cut needs.
-//
-// Four steps over a tile that stays in the first-level cache, none with a branch that depends on the addresses:
-//   collect    where runs of enough digits begin, and how long they are
-//   parse      which of them are tokens, and their values
-//   translate  the values, dropping what does not
-//   write      digits over digits
-// Tokens mostly keep their length (sixteen digits stay sixteen) and are overwritten where they stand; from the first one that
-// does not, the chunk is copied to `dst`.
+// Two steps over a tile that stays in the first-level cache: collect where runs of enough digits begin (runs.ts); then for
+// each of them tell whether it is a token, take its value, translate it and write digits over digits. Neither has a branch
+// that depends on the addresses. Tokens mostly keep their length (sixteen digits stay sixteen) and are overwritten where
+// they stand; from the first one that does not, the chunk is copied to `dst`.
 
 import {
-  alignLeft,
-  EVEN_NIBBLE,
-  formatHex,
-  isHex,
+  anyLower,
+  anyUpper,
+  digitsOf,
+  digitTable,
   isWordAt,
+  JOIN,
+  lettersOf,
   LOW_NIBBLE,
   NINE,
   NINE_DIGIT,
-  ODD_NIBBLE,
-  parseHex,
-  REVERSE_EVEN,
-  TWICE_REVERSED,
+  reversal,
+  valueOf,
   vector,
 } from './hex'
 import {
   CANDIDATES,
   MACRO,
   NO_MISS,
+  NOWHERE,
+  PAIR_BYTES,
+  PAIRS,
   RESULT,
   RESULT_CONSUMED,
   RESULT_FIRST_MISS,
   RESULT_MISSED,
   RESULT_PRODUCED,
   RESULT_TRANSLATED,
+  SEGMENT_BYTES,
   SEGMENTS,
   TEXT_TILE,
-  VALUES,
 } from './memory'
-import { findSegment } from './segments'
-
-// What a candidate says: digits that follow (up to 127) when collected; as a token digits (1 … 16) and two flags. Above
-// these seven bits the offset of the first digit in the tile.
-export const DIGIT_BITS: u32 = 7
-export const TOKEN_DIGITS: u32 = 31
-export const UPPER_BIT: u32 = 5
-export const PREFIXED_BIT: u32 = 6
-
-/** The longest token: 0x and sixteen digits. A longer word is none, wherever it is cut. */
-const LONGEST: u32 = 18
-export const BARE_DIGITS: u32 = 9
+import { BARE_DIGITS, CANDIDATE_BYTES, CANDIDATE_DIGITS, collectorOf, isPrefixed, restOf, safeEnd } from './runs'
+import { findSegment, TRY_ALL } from './segments'
 
 // State of a chunk between its tiles.
 /** Where the next byte to be copied stands in the chunk, once copying has begun. */
@@ -61,6 +47,10 @@ let copied: usize = 0
 let out: usize = 0
 let translated: u64 = 0
 let missed: u64 = 0
+/** Where PAIRS ends. */
+let pairsEnd: usize = 0
+/** Where the chunk's first token that did not translate begins. */
+let firstMiss: usize = 0
 
 /**
  * Rewrites the tokens of the chunk [src, src + length) and stores the outcome in RESULT.
@@ -79,19 +69,22 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
   out = 0
   translated = 0
   missed = 0
+  firstMiss = usize.MAX_VALUE
   store<u64>(RESULT, NO_MISS, RESULT_FIRST_MISS)
-  const bareDigits = max(minDigits, BARE_DIGITS)
+  const collect = collectorOf(minDigits)
+  const rest = restOf(minDigits)
+  choosePasses(segments, minDigits)
   for (let tile = src; tile < end; tile += TEXT_TILE) {
-    const tileEnd = min(tile + TEXT_TILE, end)
-    const found = minDigits >= BARE_DIGITS
-      ? collect(tile, tileEnd, end, bareDigits, false)
-      : collect(tile, tileEnd, end, bareDigits, true)
-    const tokens = parse(tile, found, minDigits)
-    const hits = segments == <u32>-1 ? applyMacro(tokens) : translate(tokens, segments, tile - src)
-    translated += hits
-    missed += tokens - hits
-    write(tile, hits, dst)
+    const stop = collect(tile, min(tile + TEXT_TILE, end), rest)
+    let list = CANDIDATES
+    if (!out) {
+      list = overwriteTokens(list, stop, minDigits, segments)
+      if (list == stop) continue
+      out = dst
+    }
+    moveTokens(list, stop, minDigits, segments)
   }
+  if (firstMiss != usize.MAX_VALUE) store<u64>(RESULT, <u64>(firstMiss - src), RESULT_FIRST_MISS)
   store<u64>(RESULT, translated, RESULT_TRANSLATED)
   store<u64>(RESULT, missed, RESULT_MISSED)
   store<u32>(RESULT, <u32>(end - src), RESULT_CONSUMED)
@@ -104,249 +97,218 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
   return dst
 }
 
-/** The end of what can be decided now: before the last word when it may be a token's beginning. */
-export function safeEnd(src: usize, length: u32): usize {
-  const end = src + length
-  const limit = length > LONGEST ? end - LONGEST : src
-  let at = end
-  while (at > limit && isWordAt(at - 1)) at--
-  // All of the last eighteen bytes are of one word: with one more in front it is too long to be a token.
-  if (at == limit && limit > src && isWordAt(at - 1)) return end
-  return at
+/** Rewrites tokens of a tile, see rewriteTokens. */
+type Pass = (list: usize, stop: usize, minDigits: u32, segments: u32) => usize
+
+// How an address is translated: by MACRO, by the one pair of segments there is, by PAIRS up to `pairsEnd`, by a search in
+// SEGMENTS.
+const MACRO_FOR_ALL: u32 = 0
+const ONE_PAIR: u32 = 1
+const ALL_PAIRS: u32 = 2
+const SEARCH: u32 = 3
+
+// What is known of the candidates' digits: nothing, that there are nine or more, that there are sixteen or more.
+const ANY: u32 = 0
+const LONG: u32 = 1
+const SIXTEEN: u32 = 2
+
+/** The passes of this chunk: for tokens where they stand, and for all from the first one on that changes in length. */
+let overwriteTokens: Pass = overwriteByPair
+let moveTokens: Pass = moveByPairs
+
+/** @param segments as for rewriteText */
+function choosePasses(segments: u32, minDigits: u32): void {
+  if (segments == <u32>-1) {
+    overwriteTokens = overwriteByMacro
+    moveTokens = moveByMacro
+  } else if (segments > TRY_ALL) {
+    overwriteTokens = overwriteBySearch
+    moveTokens = moveBySearch
+  } else {
+    fillPairs(segments)
+    if (minDigits == 16) overwriteTokens = segments <= 2 ? overwriteSixteenByPair : overwriteSixteenByPairs
+    else if (minDigits >= BARE_DIGITS) overwriteTokens = segments <= 2 ? overwriteLongByPair : overwriteLongByPairs
+    else overwriteTokens = segments <= 2 ? overwriteByPair : overwriteByPairs
+    moveTokens = segments <= 2 ? minDigits >= BARE_DIGITS ? moveLongByPair : moveByPair : moveByPairs
+  }
 }
 
-/** Bits of 64 bytes: bit i set when byte i is a hex digit. */
-// @ts-ignore: decorator
-@inline
-function hexBits(at: usize): u64 {
-  const a = <u64>i8x16.bitmask(isHex(v128.load(at)))
-  const b = <u64>i8x16.bitmask(isHex(v128.load(at, 16)))
-  const c = <u64>i8x16.bitmask(isHex(v128.load(at, 32)))
-  const d = <u64>i8x16.bitmask(isHex(v128.load(at, 48)))
-  return a | (b << 16) | (c << 32) | (d << 48)
+function overwriteByMacro(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, MACRO_FOR_ALL, segments, ANY, false)
+}
+function overwriteByPair(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ONE_PAIR, segments, ANY, false)
+}
+function overwriteLongByPair(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ONE_PAIR, segments, LONG, false)
+}
+function overwriteSixteenByPair(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ONE_PAIR, segments, SIXTEEN, false)
+}
+function overwriteByPairs(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ALL_PAIRS, segments, ANY, false)
+}
+function overwriteLongByPairs(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ALL_PAIRS, segments, LONG, false)
+}
+function overwriteSixteenByPairs(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ALL_PAIRS, segments, SIXTEEN, false)
+}
+function overwriteBySearch(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, SEARCH, segments, ANY, false)
+}
+function moveByMacro(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, MACRO_FOR_ALL, segments, ANY, true)
+}
+function moveByPair(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ONE_PAIR, segments, ANY, true)
+}
+function moveLongByPair(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ONE_PAIR, segments, LONG, true)
+}
+function moveByPairs(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, ALL_PAIRS, segments, ANY, true)
+}
+function moveBySearch(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, SEARCH, segments, ANY, true)
 }
 
-// @ts-ignore: decorator
-@inline
-function isX(at: usize): v128 {
-  return i8x16.eq(v128.or(v128.load(at), i8x16.splat(0x20)), i8x16.splat(0x78))
+const SIGN: u64 = 0x8000_0000_0000_0000
+
+/**
+ * Writes SEGMENTS to PAIRS, two in three vectors: start + 2^63, size - 2^63, delta. There is no unsigned 64-bit vector compare;
+ * flipping the sign bit of both sides makes the signed one do.
+ */
+function fillPairs(segments: u32): void {
+  pairsEnd = PAIRS
+  for (let i: u32 = 0; i < segments; i += 2) {
+    fillLane(pairsEnd, SEGMENTS + <usize>i * SEGMENT_BYTES, true)
+    fillLane(pairsEnd + 8, SEGMENTS + <usize>(i + 1) * SEGMENT_BYTES, i + 1 < segments)
+    pairsEnd += PAIR_BYTES
+  }
 }
 
-/** Bit i set when byte i - 1 is x or X. */
-// @ts-ignore: decorator
-@inline
-function behindX(at: usize): u64 {
-  const a = <u64>i8x16.bitmask(isX(at - 1))
-  const b = <u64>i8x16.bitmask(isX(at + 15))
-  const c = <u64>i8x16.bitmask(isX(at + 31))
-  const d = <u64>i8x16.bitmask(isX(at + 47))
-  return a | (b << 16) | (c << 32) | (d << 48)
+function fillLane(lane: usize, segment: usize, there: bool): void {
+  store<u64>(lane, load<u64>(segment) + SIGN)
+  store<u64>(lane, there ? load<u64>(segment, 8) ^ SIGN : SIGN, 16)
+  store<u64>(lane, load<u64>(segment, 16), 32)
 }
 
 /**
- * Collects where in [tile, tileEnd) maximal runs of at least `digits` hex digits begin, and with `prefixed` all those
- * behind an x as well. Bytes from `end` on count as no digits.
- * @param digits 9 … 16
- * @returns how many are in CANDIDATES
+ * Rewrites the tokens among the candidates in [list, stop): where they stand, up to the first one whose digits change in
+ * number; or `moving`, with the text between them, to `out`.
+ * @returns the candidate it stopped at
  */
 // @ts-ignore: decorator
 @inline
-export function collect(tile: usize, tileEnd: usize, end: usize, digits: u32, prefixed: bool): u32 {
-  let list = CANDIDATES
-  // Bit 63 of the block before: whether a run comes in from there.
-  let before = hexBits(tile - 64)
-  let hex = masked(hexBits(tile), tile, end)
-  const rest = <u64>(digits - 8)
-  for (let at = tile; at < tileEnd; at += 64) {
-    const next = masked(hexBits(at + 64), at + 64, end)
-    // run8: eight digits from here on. A run may go on in the next block.
-    const run2 = hex & ((hex >> 1) | (next << 63))
-    const next2 = next & (next >> 1)
-    const run4 = run2 & ((run2 >> 2) | (next2 << 62))
-    const next4 = next2 & (next2 >> 2)
-    const run8 = run4 & ((run4 >> 4) | (next4 << 60))
-    const next8 = next4 & (next4 >> 4)
-    let starts = run8 & ((run8 >> rest) | (next8 << (64 - rest)))
-    if (prefixed) starts |= hex & behindX(at)
-    starts &= ~((hex << 1) | (before >> 63))
-    const offset = <u32>(at - tile)
-    while (starts) {
-      const start = ctz(starts)
-      // The digits from there on; a run that reaches past the next block is longer than any token all the same.
-      const digits = ctz(~((hex >> start) | ((next << 1) << (63 - start))))
-      store<u32>(list, ((offset + <u32>start) << DIGIT_BITS) + <u32>digits)
-      list += 4
-      starts &= starts - 1
-    }
-    before = hex
-    hex = next
-  }
-  return <u32>(list - CANDIDATES) >> 2
-}
-
-/** Drops the bits of bytes at and behind `end`. */
-// @ts-ignore: decorator
-@inline
-function masked(bits: u64, at: usize, end: usize): u64 {
-  return at + 64 <= end ? bits : at >= end ? 0 : bits & ((<u64>1 << <u64>(end - at)) - 1)
-}
-
-/** Whether the digits at `at` stand behind 0x or 0X and nothing of a word in front of that. */
-// @ts-ignore: decorator
-@inline
-function isPrefixed(at: usize): bool {
-  return (load<u8>(at - 1) | 0x20) == 0x78 && load<u8>(at - 2) == 0x30 && !isWordAt(at - 3)
-}
-
-/** Keeps the candidates that are tokens, with flags, and puts their values into VALUES. Returns how many. */
-export function parse(tile: usize, found: u32, minDigits: u32): u32 {
+function rewriteTokens(
+  list: usize,
+  stop: usize,
+  minDigits: u32,
+  how: u32,
+  segments: u32,
+  sizes: u32,
+  moving: bool,
+): usize {
+  const starts = v128.load(PAIRS)
+  const lengths = v128.load(PAIRS, 16)
+  const deltas = v128.load(PAIRS, 32)
+  const mask = v128.load64_splat(MACRO)
+  const tag = v128.load64_splat(MACRO, 8)
   const nineDigit = vector(NINE_DIGIT)
   const nine = vector(NINE)
   const lowNibble = vector(LOW_NIBBLE)
-  const reverseEven = vector(REVERSE_EVEN)
+  const join = vector(JOIN)
+  const lowerCase = digitTable(false)
+  const reverse = reversal(16)
   const fewestBare = max(minDigits, BARE_DIGITS)
-  const stop = CANDIDATES + (<usize>found << 2)
   let tokens: u32 = 0
-  for (let list = CANDIDATES; list < stop; list += 4) {
-    const candidate = load<u32>(list)
-    const at = tile + <usize>(candidate >> DIGIT_BITS)
-    const n = candidate & ((1 << DIGIT_BITS) - 1)
-    if (n > 16 || isWordAt(at + n)) continue
-    // At most sixteen digits: the bits of the flags are free.
-    let token = candidate
-    if (isWordAt(at - 1)) {
-      if (!isPrefixed(at) || n < minDigits) continue
-      token |= 1 << PREFIXED_BIT
-    } else if (n < fewestBare) {
-      continue
-    }
-    const text = v128.load(at)
-    const all = (1 << n) - 1
-    // Bit 5 is what tells upper-case letters from all other digits.
-    if ((i8x16.bitmask(i16x8.shl(text, 2)) & all) != all && !hasLower(text, all)) token |= 1 << UPPER_BIT
-    store<u64>(VALUES + (<usize>tokens << 3), parseHex(text, n, nineDigit, nine, lowNibble, reverseEven))
-    store<u32>(CANDIDATES + (<usize>tokens << 2), token)
-    tokens++
-  }
-  return tokens
-}
-
-/** Whether one of the digits that `all` has a bit for is one of a-f: bits 5 and 6 are set. */
-// @ts-ignore: decorator
-@inline
-function hasLower(text: v128, all: i32): bool {
-  return (i8x16.bitmask(v128.and(i16x8.shl(text, 1), i16x8.shl(text, 2))) & all) != 0
-}
-
-/** The macro for all values. */
-function applyMacro(tokens: u32): u32 {
-  const mask = load<u64>(MACRO)
-  const tag = load<u64>(MACRO, 8)
-  for (let i: u32 = 0; i < tokens; i++) {
-    const at = VALUES + (<usize>i << 3)
-    store<u64>(at, (load<u64>(at) & mask) + tag)
-  }
-  return tokens
-}
-
-/** Translates the values and keeps those in a segment, with their tokens. `offset` is the tile's in the chunk. */
-function translate(tokens: u32, segments: u32, offset: usize): u32 {
-  if (segments <= 2) return translateByTwo(tokens, segments, offset)
-  let hits: u32 = 0
-  let firstMiss = u32.MAX_VALUE
-  for (let i: u32 = 0; i < tokens; i++) {
-    const x = load<u64>(VALUES + (<usize>i << 3))
-    const token = load<u32>(CANDIDATES + (<usize>i << 2))
-    const segment = findSegment(x, segments)
-    store<u64>(VALUES + (<usize>hits << 3), x + load<u64>(segment, 16))
-    store<u32>(CANDIDATES + (<usize>hits << 2), token)
-    firstMiss = min(firstMiss, segment ? u32.MAX_VALUE : token)
-    hits += <u32>(segment != 0)
-  }
-  if (hits < tokens) noteMiss(firstMiss, offset)
-  return hits
-}
-
-/** The same for one or two segments, the usual number: what is looked at stays in registers. */
-function translateByTwo(tokens: u32, segments: u32, offset: usize): u32 {
-  const start0 = load<u64>(SEGMENTS)
-  const size0 = load<u64>(SEGMENTS, 8)
-  const delta0 = load<u64>(SEGMENTS, 16)
-  const start1 = load<u64>(SEGMENTS, 24)
-  const size1 = segments < 2 ? 0 : load<u64>(SEGMENTS, 32)
-  const delta1 = load<u64>(SEGMENTS, 40)
-  let hits: u32 = 0
-  // Tokens come in the order of the text, and a token's offset makes the larger part of it.
-  let firstMiss = u32.MAX_VALUE
-  for (let i: u32 = 0; i < tokens; i++) {
-    const x = load<u64>(VALUES + (<usize>i << 3))
-    const token = load<u32>(CANDIDATES + (<usize>i << 2))
-    const in0 = x - start0 < size0
-    const hit = <u32>in0 | <u32>(x - start1 < size1)
-    store<u64>(VALUES + (<usize>hits << 3), x + select(delta0, delta1, in0))
-    store<u32>(CANDIDATES + (<usize>hits << 2), token)
-    firstMiss = min(firstMiss, select<u32>(u32.MAX_VALUE, token, hit))
-    hits += hit
-  }
-  if (hits < tokens) noteMiss(firstMiss, offset)
-  return hits
-}
-
-/** Keeps where the chunk's first miss stands: `token` is the first of a tile. */
-function noteMiss(token: u32, offset: usize): void {
-  if (load<u64>(RESULT, RESULT_FIRST_MISS) != NO_MISS) return
-  const at = offset + <usize>(token >> DIGIT_BITS) - <usize>(((token >> PREFIXED_BIT) & 1) << 1)
-  store<u64>(RESULT, <u64>at, RESULT_FIRST_MISS)
-}
-
-/** Writes the values over their tokens, or copies the text with them. */
-function write(tile: usize, hits: u32, dst: usize): void {
-  const done: u32 = out ? 0 : writeInPlace(tile, hits)
-  if (done == hits) return
-  if (!out) out = dst
-  const twiceReversed = vector(TWICE_REVERSED)
-  const evenNibble = vector(EVEN_NIBBLE)
-  const oddNibble = vector(ODD_NIBBLE)
+  // At most one segment holds an address: each lane counts its own.
+  let hits = i64x2.splat(0)
+  let missedOne = firstMiss != usize.MAX_VALUE
   let from = copied
   let to = out
-  for (let i = done; i < hits; i++) {
-    const token = load<u32>(CANDIDATES + (<usize>i << 2))
-    const y = load<u64>(VALUES + (<usize>i << 3))
-    const at = tile + <usize>(token >> DIGIT_BITS)
-    const n = token & TOKEN_DIGITS
-    copyText(from, at, to)
-    to += at - from
-    // Sixteen digits stay sixteen; a shorter token gets no leading zeros.
-    const m = n == 16 ? 16 : max<u32>(1, 16 - (<u32>clz(y) >> 2))
-    const written = formatHex(y, <bool>((token >> UPPER_BIT) & 1), twiceReversed, evenNibble, oddNibble)
-    v128.store(to, i8x16.swizzle(written, alignLeft(m)))
-    to += m
-    from = at + n
-  }
-  copied = from
-  out = to
-}
-
-/** Writes values that have as many digits as their tokens, up to the first that has not. Returns how many. */
-function writeInPlace(tile: usize, hits: u32): u32 {
-  const twiceReversed = vector(TWICE_REVERSED)
-  const evenNibble = vector(EVEN_NIBBLE)
-  const oddNibble = vector(ODD_NIBBLE)
-  for (let i: u32 = 0; i < hits; i++) {
-    const token = load<u32>(CANDIDATES + (<usize>i << 2))
-    const y = load<u64>(VALUES + (<usize>i << 3))
-    const at = tile + <usize>(token >> DIGIT_BITS)
-    const n = token & TOKEN_DIGITS
-    const written = formatHex(y, <bool>((token >> UPPER_BIT) & 1), twiceReversed, evenNibble, oddNibble)
-    if (n == 16) {
-      v128.store(at, written)
+  for (; list < stop; list += CANDIDATE_BYTES) {
+    const at = <usize>load<u32>(list)
+    const n: u32 = sizes == SIXTEEN ? 16 : load<u32>(list, CANDIDATE_DIGITS)
+    if (n > 16) continue
+    if (<u32>isWordAt(at - 1) | <u32>isWordAt(at + n)) {
+      if (isWordAt(at + n) || (sizes == ANY && n < minDigits) || !isPrefixed(at)) continue
+    } else if (sizes == ANY && n < fewestBare) {
+      continue
+    }
+    const backwards = sizes == SIXTEEN ? reverse : reversal(n)
+    const digits = i8x16.swizzle(v128.load(at), backwards)
+    const letters = lettersOf(digits, nineDigit)
+    const x = valueOf(digits, letters, nine, lowNibble, join)
+    let y = x
+    let hit: u32 = 1
+    let within = i64x2.splat(0)
+    if (how == MACRO_FOR_ALL) {
+      y = i64x2.add(v128.and(x, mask), tag)
+    } else if (how == SEARCH) {
+      const segment = findSegment(<u64>i64x2.extract_lane(x, 0), segments)
+      y = i64x2.add(x, v128.load64_splat(segment, 16))
+      hit = <u32>segment
+      within = i64x2.replace_lane(within, 0, -<i64>(segment != 0))
     } else {
-      const m = max<u32>(1, 16 - (<u32>clz(y) >> 2))
-      if (m != n) return i
-      overwrite(at, n, i8x16.swizzle(written, alignLeft(m)), written)
+      within = i64x2.gt_s(lengths, i64x2.sub(x, starts))
+      let delta = v128.and(within, deltas)
+      if (how == ALL_PAIRS) {
+        for (let pair = PAIRS + PAIR_BYTES; pair < pairsEnd; pair += PAIR_BYTES) {
+          const here = i64x2.gt_s(v128.load(pair, 16), i64x2.sub(x, v128.load(pair)))
+          delta = v128.or(delta, v128.and(here, v128.load(pair, 32)))
+          within = v128.or(within, here)
+        }
+      }
+      y = i64x2.add(x, v128.or(delta, i64x2.shuffle(delta, delta, 1, 0)))
+      hit = <u32>i64x2.bitmask(within)
+    }
+    let table = lowerCase
+    if (anyUpper(digits, letters)) table = digitTable(!anyLower(digits, letters))
+    const written = digitsOf(y, table, lowNibble)
+    if (moving) {
+      if (hit) {
+        copyText(from, at, to)
+        to += at - from
+        from = at + n
+        // Sixteen digits stay sixteen; a shorter token gets no leading zeros.
+        const m: u32 = n == 16 ? 16 : max<u32>(1, 16 - leadingZeros(y))
+        v128.store(to, i8x16.swizzle(written, reversal(m)))
+        to += m
+      }
+    } else {
+      // What did not translate is written where nobody looks: that costs less than a guess at a branch.
+      const there = select<usize>(at, NOWHERE, hit)
+      if (n == 16) {
+        v128.store(there, i8x16.swizzle(written, reverse))
+      } else {
+        if (select<u32>(leadingZeros(y) + n, 16, hit) != 16) break
+        overwrite(there, n, i8x16.swizzle(written, backwards), i8x16.swizzle(written, reverse), sizes != ANY)
+      }
+    }
+    tokens++
+    hits = i64x2.sub(hits, within)
+    if (!(hit | <u32>missedOne)) {
+      missedOne = true
+      firstMiss = isWordAt(at - 1) ? at - 2 : at
     }
   }
-  return hits
+  const sum: u64 = how == MACRO_FOR_ALL ? tokens : i64x2.extract_lane(hits, 0) + i64x2.extract_lane(hits, 1)
+  translated += sum
+  missed += <u64>tokens - sum
+  if (moving) {
+    copied = from
+    out = to
+  }
+  return list
+}
+
+/** Of the sixteen digits of the lower lane. */
+// @ts-ignore: decorator
+@inline
+function leadingZeros(y: v128): u32 {
+  return <u32>clz(i64x2.extract_lane(y, 0)) >> 2
 }
 
 /**
@@ -357,8 +319,8 @@ function writeInPlace(tile: usize, hits: u32): u32 {
  */
 // @ts-ignore: decorator
 @inline
-function overwrite(at: usize, n: u32, first: v128, last: v128): void {
-  if (n >= 8) {
+function overwrite(at: usize, n: u32, first: v128, last: v128, long: bool): void {
+  if (long || n >= 8) {
     v128.store64_lane(at, first, 0)
     v128.store64_lane(at + n - 8, last, 1)
   } else if (n >= 4) {

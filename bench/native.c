@@ -5,7 +5,8 @@
 //   mask128 N REPS              the same with vectors of 128 bits
 //   copy N REPS                 memcpy of N u64
 //   load FILE                   the text of the following commands; answers its size
-//   text CHUNK REPS DIGITS N {START SIZE DELTA}...   rewrite its addresses in place, CHUNK bytes at a time
+//   text CHUNK REPS DIGITS N {START SIZE DELTA}...   rewrite addresses of DIGITS (9 … 16) and more digits in place, in N <= 2
+//                               segments, CHUNK bytes at a time: the steps of assembly/text.ts
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -34,6 +35,7 @@ struct segment {
 };
 
 static unsigned char word[256];
+static volatile uint64_t sink;
 
 static inline __m256i is_hex(__m256i x) {
   __m256i digit = _mm256_cmpgt_epi8(_mm256_add_epi8(x, _mm256_set1_epi8(0x46)), _mm256_set1_epi8(0x75));
@@ -47,89 +49,104 @@ static inline uint64_t hex_bits(const unsigned char *p) {
   return a | b << 32;
 }
 
-static inline uint64_t masked(uint64_t bits, const unsigned char *at, const unsigned char *end) {
-  return at + 64 <= end ? bits : at >= end ? 0 : bits & ((1ull << (end - at)) - 1);
-}
-
-static const unsigned char ALIGN[48] = {
-    255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0,   1,   2,   3,   4,   5,   6,   7,
-    8,   9,   10,  11,  12,  13,  14,  15,  255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+/* 0 … 15 and sixteen 0xff; 15 … 0 and sixteen 0xff. */
+static const unsigned char FORWARD[32] = {0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,
+                                          255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+static const unsigned char REVERSE[32] = {15,  14,  13,  12,  11,  10,  9,   8,   7,   6,   5,   4,   3,   2,   1,   0,
+                                          255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
 
 static const char DIGITS[] = "0123456789abcdef0123456789ABCDEF";
 
-enum { TILE = 16384 };
+/* As in assembly/text.ts: tiles of whole strides, 48 bytes decided on a turn of 64. */
+enum { STRIDE = 48, TILE = 170 * STRIDE };
 static uint32_t candidates[TILE];
+static unsigned char nowhere[16];
 
-static size_t collect(unsigned char *tile, unsigned char *stop, unsigned char *end, unsigned digits) {
-  size_t n = 0;
-  uint64_t before = hex_bits(tile - 64), hex = masked(hex_bits(tile), tile, end);
-  unsigned rest = digits - 8;
-  for (unsigned char *at = tile; at < stop; at += 64) {
-    uint64_t next = masked(hex_bits(at + 64), at + 64, end);
-    uint64_t run2 = hex & (hex >> 1 | next << 63), next2 = next & next >> 1;
-    uint64_t run4 = run2 & (run2 >> 2 | next2 << 62), next4 = next2 & next2 >> 2;
-    uint64_t run8 = run4 & (run4 >> 4 | next4 << 60), next8 = next4 & next4 >> 4;
-    uint64_t starts = run8 & (run8 >> rest | next8 << (64 - rest)) & ~(hex << 1 | before >> 63);
-    while (starts) {
-      unsigned start = __builtin_ctzll(starts);
-      unsigned length = _tzcnt_u64(~(hex >> start | next << 1 << (63 - start)));
-      candidates[n++] = (uint32_t)(at - tile + start) << 7 | length;
-      starts &= starts - 1;
-    }
-    before = hex;
-    hex = next;
-  }
-  return n;
+static inline void keep(uint32_t *list, uint32_t offset, uint64_t starts, uint64_t hex, int sixteen) {
+  uint32_t start = _tzcnt_u64(starts);
+  *list = (offset + start) << 7 | (sixteen ? 16 : (uint32_t)_tzcnt_u64(~(hex >> (start & 63))));
 }
 
-static uint64_t rewrite(size_t count, unsigned char *tile, const struct segment *segments, unsigned nsegments, unsigned digits) {
-  uint64_t translated = 0;
+static inline __attribute__((always_inline)) size_t collect_runs(unsigned char *tile, unsigned char *stop, unsigned rest, int sixteen) {
+  uint32_t *list = candidates;
+  for (unsigned char *at = tile; at < stop; at += STRIDE) {
+    uint64_t hex = hex_bits(at - 1), run2 = hex & hex >> 1, run4 = run2 & run2 >> 2, run8 = run4 & run4 >> 4;
+    uint64_t starts = run8 & run8 >> rest & ~(hex << 1) & 0x1fffffffffffe;
+    if (!starts) continue;
+    uint64_t second = starts & (starts - 1), third = second & (second - 1);
+    uint32_t offset = at - tile - 1;
+    size_t found = _mm_popcnt_u64(starts);
+    keep(list, offset, starts, hex, sixteen);
+    keep(list + 1, offset, second, hex, sixteen);
+    keep(list + 2, offset, third, hex, sixteen);
+    if (found > 3)
+      for (uint32_t *more = list + 3; (third &= third - 1); more++) keep(more, offset, third, hex, sixteen);
+    list += found;
+  }
+  while (list > candidates && tile + (list[-1] >> 7) >= stop) list--;
+  return list - candidates;
+}
+__attribute__((noinline)) static size_t collect_sixteen(unsigned char *tile, unsigned char *stop) {
+  return collect_runs(tile, stop, 8, 1);
+}
+__attribute__((noinline)) static size_t collect_long(unsigned char *tile, unsigned char *stop, unsigned rest) {
+  return collect_runs(tile, stop, rest, 0);
+}
+
+static inline __attribute__((always_inline)) uint64_t rewrite(size_t count, unsigned char *tile, const struct segment *segments, int sixteen) {
+  uint64_t tokens = 0, translated = 0;
+  unsigned char *miss = (unsigned char *)-1;
+  const __m128i sign = _mm_set1_epi64x(INT64_MIN);
+  const __m128i starts = _mm_xor_si128(_mm_set_epi64x(segments[1].start, segments[0].start), sign);
+  const __m128i sizes = _mm_xor_si128(_mm_set_epi64x(segments[1].size, segments[0].size), sign);
+  const __m128i deltas = _mm_set_epi64x(segments[1].delta, segments[0].delta);
   for (size_t i = 0; i < count; i++) {
-    unsigned char *at = tile + (candidates[i] >> 7);
-    unsigned n = candidates[i] & 127;
-    if (n > 16 || word[at[n]]) continue;
-    unsigned fewest = 9;
-    if (word[at[-1]]) {
-      if ((at[-1] | 0x20) != 'x' || at[-2] != '0' || word[at[-3]]) continue;
-      fewest = 1;
+    unsigned char *at = tile + (candidates[i] >> 7), *begin = at;
+    unsigned n = sixteen ? 16 : candidates[i] & 127;
+    if (n > 16) continue;
+    if (word[at[-1]] | word[at[n]]) {
+      if (word[at[n]] || (at[-1] | 0x20) != 'x' || at[-2] != '0' || word[at[-3]]) continue;
+      begin = at - 2;
     }
-    if (n < fewest || n < digits) continue;
+    __m128i text = _mm_shuffle_epi8(_mm_loadu_si128((const void *)at), _mm_loadu_si128((const void *)(REVERSE + 16 - n)));
+    __m128i letters = _mm_cmpgt_epi8(text, _mm_set1_epi8('9'));
+    __m128i nibbles = _mm_add_epi8(_mm_and_si128(text, _mm_set1_epi8(15)), _mm_and_si128(letters, _mm_set1_epi8(9)));
+    __m128i bytes = _mm_maddubs_epi16(nibbles, _mm_set1_epi16(0x1001));
+    __m128i x = _mm_packus_epi16(bytes, bytes);
 
-    __m128i text = _mm_loadu_si128((const void *)at);
-    __m128i nibbles = _mm_add_epi8(_mm_and_si128(text, _mm_set1_epi8(15)),
-                                   _mm_and_si128(_mm_cmpgt_epi8(text, _mm_set1_epi8('9')), _mm_set1_epi8(9)));
-    __m128i aligned = _mm_shuffle_epi8(nibbles, _mm_loadu_si128((const void *)(ALIGN + n)));
-    __m128i bytes = _mm_maddubs_epi16(aligned, _mm_set1_epi16(0x0110));
-    bytes = _mm_packus_epi16(bytes, bytes);
-    uint64_t x = __builtin_bswap64(_mm_cvtsi128_si64(bytes));
+    __m128i within = _mm_cmpgt_epi64(sizes, _mm_sub_epi64(x, starts));
+    __m128i delta = _mm_and_si128(within, deltas);
+    __m128i y = _mm_add_epi64(x, _mm_or_si128(delta, _mm_shuffle_epi32(delta, 0x4e)));
+    unsigned hit = _mm_movemask_pd(_mm_castsi128_pd(within)) != 0;
 
-    const struct segment *found = 0;
-    for (unsigned s = 0; s < nsegments; s++)
-      if (x - segments[s].start < segments[s].size) found = &segments[s];
-    if (!found) continue;
-    uint64_t y = x + found->delta;
-    translated++;
-
-    unsigned all = (1u << n) - 1, bit5 = _mm_movemask_epi8(_mm_slli_epi16(text, 2)) & all;
-    unsigned bit6 = _mm_movemask_epi8(_mm_slli_epi16(text, 1));
-    int upper = bit5 != all && !(bit5 & bit6);
-    __m128i v = _mm_set1_epi64x(y);
-    v = _mm_shuffle_epi8(v, _mm_setr_epi8(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0));
+    __m128i lower = _mm_slli_epi16(text, 2);
+    int upper = _mm_movemask_epi8(_mm_andnot_si128(lower, letters)) && !_mm_movemask_epi8(_mm_and_si128(lower, letters));
+    __m128i v = _mm_shuffle_epi8(y, _mm_setr_epi8(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0));
     v = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi16(0x000f)),
                      _mm_and_si128(v, _mm_set1_epi16(0x0f00)));
     v = _mm_shuffle_epi8(_mm_loadu_si128((const void *)(DIGITS + 16 * upper)), v);
+    unsigned char *to = hit ? at : nowhere;
     if (n == 16) {
-      _mm_storeu_si128((void *)at, v);
-      continue;
+      _mm_storeu_si128((void *)to, v);
+    } else {
+      /* The comparison is made on text whose tokens keep their length. */
+      if (hit && (__builtin_clzll(_mm_cvtsi128_si64(y) | 1) >> 2) + n != 16) break;
+      _mm_storel_epi64((void *)to, _mm_shuffle_epi8(v, _mm_loadu_si128((const void *)(FORWARD + 16 - n))));
+      _mm_storeh_pd((void *)(to + n - 8), _mm_castsi128_pd(v));
     }
-    unsigned m = y ? 16 - (__builtin_clzll(y) >> 2) : 1;
-    if (m != n) continue; // the comparison is made on text whose tokens keep their length
-    __m128i first = _mm_shuffle_epi8(v, _mm_loadu_si128((const void *)(ALIGN + 32 - m)));
-    if (n < 8) continue; // and whose addresses are long
-    _mm_storel_epi64((void *)at, first);
-    _mm_storeh_pd((void *)(at + n - 8), _mm_castsi128_pd(v));
+    tokens++;
+    translated += hit;
+    begin = hit ? (unsigned char *)-1 : begin;
+    miss = begin < miss ? begin : miss;
   }
+  sink = (uint64_t)miss + tokens;
   return translated;
+}
+__attribute__((noinline)) static uint64_t rewrite_sixteen(size_t count, unsigned char *tile, const struct segment *segments) {
+  return rewrite(count, tile, segments, 1);
+}
+__attribute__((noinline)) static uint64_t rewrite_long(size_t count, unsigned char *tile, const struct segment *segments) {
+  return rewrite(count, tile, segments, 0);
 }
 
 int main(void) {
@@ -167,9 +184,10 @@ int main(void) {
       printf("%zu\n", size);
     } else if (sscanf(line, "text %zu %zu %n", &n, &reps, &used) == 2) {
       unsigned digits, nsegments;
-      struct segment segments[16];
+      struct segment segments[2] = {{0, 0, 0}, {0, 0, 0}};
       char *p = line + used;
       digits = strtoul(p, &p, 0), nsegments = strtoul(p, &p, 0);
+      if (digits < 9 || digits > 16 || nsegments > 2) return 1;
       for (unsigned s = 0; s < nsegments; s++)
         segments[s].start = strtoull(p, &p, 0), segments[s].size = strtoull(p, &p, 0), segments[s].delta = strtoull(p, &p, 0);
       if (!work) work = malloc(1 << 23);
@@ -179,7 +197,8 @@ int main(void) {
       for (size_t i = 0; i < reps; i++)
         for (unsigned char *tile = chunk; tile < chunk + n; tile += TILE) {
           unsigned char *stop = tile + TILE < chunk + n ? tile + TILE : chunk + n;
-          translated += rewrite(collect(tile, stop, chunk + n, digits < 9 ? 9 : digits), tile, segments, nsegments, digits);
+          translated += digits == 16 ? rewrite_sixteen(collect_sixteen(tile, stop), tile, segments)
+                                     : rewrite_long(collect_long(tile, stop, digits - 8), tile, segments);
         }
       printf("%.1f %llu\n", (double)(now() - begin) / reps, (unsigned long long)(translated / reps));
     } else {

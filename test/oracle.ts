@@ -10,10 +10,14 @@ export interface OracleSegment {
 const WORD = /^[0-9A-Za-z_]$/
 const TOKEN = /^(0[xX])?([0-9a-fA-F]+)$/
 
-/** DESIGN's "What is an address in text", word by word over Latin-1 text. */
+/**
+ * DESIGN's "What is an address in text", word by word over Latin-1 text.
+ * @param fewestDigits what misses and has fewer is not counted
+ */
 export function rewriteTextOracle(
   text: string,
   translate: (address: bigint) => bigint | undefined,
+  fewestDigits = 1,
 ): { text: string; translated: number; missed: number; firstMiss: number } {
   let result = ''
   let translated = 0
@@ -38,7 +42,7 @@ export function rewriteTextOracle(
       const upper = /[A-F]/.test(digits) && !/[a-f]/.test(digits)
       result += (match[1] ?? '') + (upper ? padded.toUpperCase() : padded)
     } else {
-      if (isToken) {
+      if (isToken && digits.length >= fewestDigits) {
         if (firstMiss < 0) firstMiss = at
         missed++
       }

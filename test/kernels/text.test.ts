@@ -20,7 +20,43 @@ const HYP = plan([0x89b3_4000_0000n, 0x89b3_c000_0000n, 0xffff_0000_0000_0000n -
 const PHYS = plan([0x4000_0000n, 0xc000_0000n, 0xffff_0000_0000_0000n - 0x4000_0000n])
 const LOW = plan([0n, 0x1000n, 0xffff_8000_0000_0000n])
 const SHRINK = plan([0xffff_0000_0000_0000n, 0xffff_0000_0000_1000n, -0xffff_0000_0000_0000n])
-const PLANS: Record<string, Checked> = { KERNEL, HYP, PHYS, LOW, SHRINK }
+// More than a pair of segments, of sixteen digits, of twelve, and down to a few: most keep their length, some do not.
+const BANKS = plan(
+  ...[0n, 1n, 2n].map((i): [bigint, bigint, bigint] => [
+    0xffff_0000_0000_0000n + (i << 32n),
+    0xffff_0000_0000_0000n + (i << 32n) + 0x8000_0000n,
+    0x1000_0000n << i,
+  ]),
+)
+const HYP_BANKS = plan(
+  [0x1000_0000_0000n, 0x1000_8000_0000n, 0x1234_5678_9000n],
+  [0x89b3_4000_0000n, 0x89b3_c000_0000n, 0x1000n],
+  [0xf9b3_4000_0000n, 0xf9b3_4000_2000n, 0x064c_bfff_f000n],
+)
+const HYP_PAIR = plan(
+  [0x89b3_4000_0000n, 0x89b3_c000_0000n, -0x1000_0000_0000n],
+  [0xf9b3_4000_0000n, 0xf9b3_4000_2000n, 0x064c_bfff_f000n],
+)
+const BANKS_FROM_0 = plan([0n, 0x10n, 1n], [0x1000n, 0x2000n, 0n], [0x4000_0000n, 0xc000_0000n, 0x1_0000n])
+// More than are tried one by one.
+const MANY = plan(
+  ...Array.from({ length: 34 }, (_, i): [bigint, bigint, bigint] => {
+    const start = 0x4000_0000n << BigInt(i)
+    return [start, start + 0x1000n, BigInt(i) * 0x1_0000n]
+  }),
+)
+const PLANS: Record<string, Checked> = {
+  KERNEL,
+  HYP,
+  PHYS,
+  LOW,
+  SHRINK,
+  BANKS,
+  HYP_BANKS,
+  HYP_PAIR,
+  BANKS_FROM_0,
+  MANY,
+}
 
 /** Runs text through a rewriter in pieces of the given sizes (the last one takes the rest). */
 function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, chunk = 65536) {
@@ -57,8 +93,10 @@ function check(p: Checked, text: string, cuts: number[] = [], chunk?: number) {
   })
   // Passing over tokens that are too short to translate changes no byte.
   const quick = rewrite(p, text, cuts, false, chunk)
+  const fewestDigits = p.segments[0]!.start.toString(16).length
+  const { missed, firstMiss } = rewriteTextOracle(text, (x) => translateOracle(p.segments, x), fewestDigits)
   expect(quick.text).toBe(want.text)
-  expect(quick.counts.translated).toBe(want.translated)
+  expect(quick.counts).toEqual({ ...got.counts, missed, firstMiss })
 }
 
 const SAMPLES = [
@@ -81,6 +119,8 @@ const SAMPLES = [
   `${'f'.repeat(40)} ffffad43062114a0 ${'0'.repeat(100)}ffffad43062114a0`,
   `${'z'.repeat(100)}0xffffad43062114a0`,
   '-ffffad43062114a0+ffffad43062114a0*ffffad43062114a0',
+  '1000000000000000 2000000000000fff 0x8000000000000abc 4000000000001000 80000010 0x80000010 100000000000 f9b340001000',
+  'ffff000100000000 FFFF000200000ABC ffff000300000000 ffff00017fffffff ffff000180000000 89b340000000 f9b340000010 89B340000ABC',
 ]
 
 describe.each(Object.keys(PLANS))('text kernel, plan %s', (name) => {

@@ -11,8 +11,9 @@
 //   0x8000  CANDIDATES  runs of digits that the text scan collected, for one tile
 //  0x10000  VALUES      the addresses among them
 //  0x18000  PAIRS       segments for the text kernel, two a vector
-//  0x18200  NOWHERE     what is written for no one to read
-//  0x18400  TOKENS      what else the naming kernel keeps of the tokens
+//  0x18200  SPLATS      the same for the batch kernel, one a vector
+//  0x18600  NOWHERE     what is written for no one to read
+//  0x18800  TOKENS      what else the naming kernel keeps of the tokens
 //  0x20000  HEAP
 
 /** Result block, little-endian: see the offsets below. */
@@ -60,13 +61,15 @@ export const TEXT_TILE: u32 = 8160
 export const CANDIDATES: usize = 0x8000
 /** A u64 and a u32 for each token among them. */
 export const VALUES: usize = 0x10000
-export const TOKENS: usize = 0x18400
+export const TOKENS: usize = 0x18800
 
 /** Up to eight entries of three vectors for two segments: their starts, sizes and deltas, see fillPairs of text.ts. */
 export const PAIRS: usize = 0x18000
 export const PAIR_BYTES: usize = 48
+/** Up to sixteen entries of three vectors: start, size and delta of a segment in both lanes, see fillSplats of segments.ts. */
+export const SPLATS: usize = 0x18200
 /** Sixteen bytes. */
-export const NOWHERE: usize = 0x18200
+export const NOWHERE: usize = 0x18600
 
 export const HEAP: usize = 0x20000
 

@@ -9,11 +9,13 @@ import {
   RESULT_TRANSLATED,
   SEGMENT_BYTES,
   SEGMENTS,
+  SPLATS,
 } from './memory'
 
 /** Up to this many segments every one is tried; beyond, a binary search is cheaper. */
 export const TRY_ALL: u32 = 16
 
+const SPLAT_BYTES: usize = 48
 const SIGN: u64 = 0x8000_0000_0000_0000
 
 /** The entry of the table whose segment holds x, or 0. */
@@ -48,63 +50,164 @@ function search(x: u64, segments: u32, table: usize): usize {
   return x - load<u64>(at) < load<u64>(at, 8) ? at : 0
 }
 
-/** Translates `count` u64 from `src` to `dst` (the same address, or not overlapping) through `segments` entries. */
+/** Addresses a turn of the batch kernel: what is loaded at once stays in registers. */
+const BLOCK: u32 = 16
+/** The most addresses that are translated one by one before it is tried again whether they stay in one segment. */
+const LONGEST_MIXED: u32 = 1024
+
+/**
+ * Translates `count` u64 from `src` to `dst` (the same address, or not overlapping) through `segments` entries.
+ *
+ * Addresses of a trace mostly stay in one segment for a while. Sixteen at a time are compared with the segment last seen; only
+ * when they do not all lie there each is looked up, for longer and longer stretches while that goes on.
+ */
 export function translateBatch(src: usize, dst: usize, count: u32, segments: u32): void {
   store<u64>(RESULT, NO_MISS, RESULT_FIRST_MISS)
-  let hits: u64 = 0
-  let done: u32 = 0
-  if (segments <= TRY_ALL) {
-    done = count & ~7
-    hits = translateBlocks(src, dst, done, segments)
+  const base = src
+  const end = src + (<usize>count << 3)
+  const blocks = segments ? src + ((<usize>count & ~(BLOCK - 1)) << 3) : src
+  let missed: u64 = 0
+  // The segment last seen: its start, its last address and what translates, the latter two counted from its start, and all
+  // with the sign bit flipped, see fillSplats.
+  let start = i64x2.splat(load<u64>(SEGMENTS) + SIGN)
+  let last = i64x2.splat((load<u64>(SEGMENTS, 8) - 1) ^ SIGN)
+  let target = i64x2.splat(load<u64>(SEGMENTS) + load<u64>(SEGMENTS, 16) + SIGN)
+  let tried: usize = 0
+  let stretch = BLOCK
+  while (src < blocks) {
+    const a = i64x2.sub(v128.load(src), start)
+    const b = i64x2.sub(v128.load(src, 16), start)
+    const c = i64x2.sub(v128.load(src, 32), start)
+    const d = i64x2.sub(v128.load(src, 48), start)
+    const e = i64x2.sub(v128.load(src, 64), start)
+    const f = i64x2.sub(v128.load(src, 80), start)
+    const g = i64x2.sub(v128.load(src, 96), start)
+    const h = i64x2.sub(v128.load(src, 112), start)
+    const outside = v128.or(
+      v128.or(v128.or(i64x2.gt_s(a, last), i64x2.gt_s(b, last)), v128.or(i64x2.gt_s(c, last), i64x2.gt_s(d, last))),
+      v128.or(v128.or(i64x2.gt_s(e, last), i64x2.gt_s(f, last)), v128.or(i64x2.gt_s(g, last), i64x2.gt_s(h, last))),
+    )
+    if (!i64x2.bitmask(outside)) {
+      v128.store(dst, i64x2.add(a, target))
+      v128.store(dst, i64x2.add(b, target), 16)
+      v128.store(dst, i64x2.add(c, target), 32)
+      v128.store(dst, i64x2.add(d, target), 48)
+      v128.store(dst, i64x2.add(e, target), 64)
+      v128.store(dst, i64x2.add(f, target), 80)
+      v128.store(dst, i64x2.add(g, target), 96)
+      v128.store(dst, i64x2.add(h, target), 112)
+      src += BLOCK << 3
+      dst += BLOCK << 3
+      stretch = BLOCK
+      continue
+    }
+    if (tried != src) {
+      tried = src
+      // That of the last one: where the following ones will be.
+      const segment = findSegment(load<u64>(src, 120), segments)
+      if (segment) {
+        start = i64x2.splat(load<u64>(segment) + SIGN)
+        last = i64x2.splat((load<u64>(segment, 8) - 1) ^ SIGN)
+        target = i64x2.splat(load<u64>(segment) + load<u64>(segment, 16) + SIGN)
+        continue
+      }
+    }
+    const stop = min(src + (<usize>stretch << 3), blocks)
+    missed += translateMixed(src, dst, <u32>(stop - src) >> 3, segments, <u32>(src - base) >> 3)
+    dst += stop - src
+    src = stop
+    stretch = min(4 * stretch, LONGEST_MIXED)
   }
-  for (let i = done; i < count; i++) {
+  missed += translateEach(src, dst, <u32>(end - src) >> 3, segments, <u32>(src - base) >> 3)
+  store<u64>(RESULT, <u64>count - missed, RESULT_TRANSLATED)
+  store<u64>(RESULT, missed, RESULT_MISSED)
+}
+
+/** Keeps the index of the batch's first miss. */
+function noteMiss(index: u32): void {
+  if (load<u64>(RESULT, RESULT_FIRST_MISS) == NO_MISS) store<u64>(RESULT, index, RESULT_FIRST_MISS)
+}
+
+/** Looks each address up. `index` is that of the first in the batch. Returns how many did not translate. */
+function translateEach(src: usize, dst: usize, count: u32, segments: u32, index: u32): u32 {
+  let missed: u32 = 0
+  for (let i: u32 = 0; i < count; i++) {
     const x = load<u64>(src + (<usize>i << 3))
     const at = findSegment(x, segments)
-    if (at) {
-      hits++
-      store<u64>(dst + (<usize>i << 3), x + load<u64>(at, 16))
-    } else {
-      if (load<u64>(RESULT, RESULT_FIRST_MISS) == NO_MISS) store<u64>(RESULT, i, RESULT_FIRST_MISS)
-      store<u64>(dst + (<usize>i << 3), x)
+    if (!at) {
+      missed++
+      noteMiss(index + i)
     }
+    store<u64>(dst + (<usize>i << 3), at ? x + load<u64>(at, 16) : x)
   }
-  store<u64>(RESULT, hits, RESULT_TRANSLATED)
-  store<u64>(RESULT, <u64>count - hits, RESULT_MISSED)
+  return missed
+}
+
+/** The same for a multiple of 16. */
+function translateMixed(src: usize, dst: usize, count: u32, segments: u32, index: u32): u32 {
+  if (segments > TRY_ALL) return translateEach(src, dst, count, segments, index)
+  fillSplats(segments)
+  return segments <= 3 ? translateByThree(src, dst, count, index) : translateByAll(src, dst, count, segments, index)
 }
 
 /**
- * Eight addresses a turn, two a vector. Traces stay in one segment for a while: when all eight lie in the one that was last
- * looked up, that is all there is to do; it is looked up anew in one of eight turns that were not so easy. There is no unsigned 64-bit vector compare: flipping the sign bit of both sides
- * makes the signed one do, and subtracting (start + 2^63) subtracts and flips at once.
- * `count` is a multiple of 8. Returns how many translated.
+ * Writes SEGMENTS to SPLATS, at least three, and as vectors: start + 2^63, size - 2^63, delta. There is no unsigned 64-bit
+ * vector compare; flipping the sign bit of both sides makes the signed one do. In memory, since a compiler of WebAssembly
+ * would build vectors made of scalars anew at each use.
  */
-function translateBlocks(src: usize, dst: usize, count: u32, segments: u32): u64 {
+function fillSplats(segments: u32): void {
+  for (let i: u32 = 0; i < max(segments, 3); i++) {
+    const from = SEGMENTS + <usize>i * SEGMENT_BYTES
+    const to = SPLATS + <usize>i * SPLAT_BYTES
+    v128.store(to, i64x2.splat(load<u64>(from) + SIGN))
+    // Behind the last segment one of no addresses.
+    v128.store(to, i64x2.splat(i < segments ? load<u64>(from, 8) ^ SIGN : SIGN), 16)
+    v128.store(to, v128.load64_splat(from, 16), 32)
+  }
+}
+
+/** Up to three segments; a vector a turn, since then all stays in registers. */
+function translateByThree(src: usize, dst: usize, count: u32, index: u32): u32 {
+  const start0 = v128.load(SPLATS)
+  const size0 = v128.load(SPLATS, 16)
+  const delta0 = v128.load(SPLATS, 32)
+  const start1 = v128.load(SPLATS, 48)
+  const size1 = v128.load(SPLATS, 64)
+  const delta1 = v128.load(SPLATS, 80)
+  const start2 = v128.load(SPLATS, 96)
+  const size2 = v128.load(SPLATS, 112)
+  const delta2 = v128.load(SPLATS, 128)
   let hits = i64x2.splat(0)
-  let first = NO_MISS
-  const end = SEGMENTS + <usize>segments * SEGMENT_BYTES
-  let hereStart = i64x2.splat(load<u64>(SEGMENTS) + SIGN)
-  let hereSize = i64x2.splat(load<u64>(SEGMENTS, 8) ^ SIGN)
-  let hereDelta = v128.load64_splat(SEGMENTS, 16)
-  let easy: u64 = 0
-  for (let i: u32 = 0; i < count; i += 8) {
+  const begin = src
+  const end = src + (<usize>count << 3)
+  while (src < end) {
+    const x = v128.load(src)
+    const in0 = i64x2.gt_s(size0, i64x2.sub(x, start0))
+    const in1 = i64x2.gt_s(size1, i64x2.sub(x, start1))
+    const in2 = i64x2.gt_s(size2, i64x2.sub(x, start2))
+    const delta = v128.or(v128.or(v128.and(in0, delta0), v128.and(in1, delta1)), v128.and(in2, delta2))
+    v128.store(dst, i64x2.add(x, delta))
+    const hit = v128.or(v128.or(in0, in1), in2)
+    hits = i64x2.sub(hits, hit)
+    const both = i64x2.bitmask(hit)
+    if (both != 3) noteMiss(index + (<u32>(src - begin) >> 3) + (both & 1))
+    src += 16
+    dst += 16
+  }
+  return count - <u32>(i64x2.extract_lane(hits, 0) + i64x2.extract_lane(hits, 1))
+}
+
+/** Up to TRY_ALL segments, one after the other; eight addresses a turn. */
+function translateByAll(src: usize, dst: usize, count: u32, segments: u32, index: u32): u32 {
+  let hits = i64x2.splat(0)
+  const begin = src
+  const end = src + (<usize>count << 3)
+  const stop = SPLATS + <usize>segments * SPLAT_BYTES
+  while (src < end) {
     const a = v128.load(src)
     const b = v128.load(src, 16)
     const c = v128.load(src, 32)
     const d = v128.load(src, 48)
-    const all = v128.and(
-      v128.and(i64x2.gt_s(hereSize, i64x2.sub(a, hereStart)), i64x2.gt_s(hereSize, i64x2.sub(b, hereStart))),
-      v128.and(i64x2.gt_s(hereSize, i64x2.sub(c, hereStart)), i64x2.gt_s(hereSize, i64x2.sub(d, hereStart))),
-    )
-    if (i64x2.bitmask(all) == 3) {
-      v128.store(dst, i64x2.add(a, hereDelta))
-      v128.store(dst, i64x2.add(b, hereDelta), 16)
-      v128.store(dst, i64x2.add(c, hereDelta), 32)
-      v128.store(dst, i64x2.add(d, hereDelta), 48)
-      easy += 8
-      src += 64
-      dst += 64
-      continue
-    }
     let deltaA = i64x2.splat(0)
     let deltaB = deltaA
     let deltaC = deltaA
@@ -113,10 +216,10 @@ function translateBlocks(src: usize, dst: usize, count: u32, segments: u32): u64
     let hitB = deltaA
     let hitC = deltaA
     let hitD = deltaA
-    for (let at = SEGMENTS; at < end; at += SEGMENT_BYTES) {
-      const start = i64x2.splat(load<u64>(at) + SIGN)
-      const size = i64x2.splat(load<u64>(at, 8) ^ SIGN)
-      const delta = v128.load64_splat(at, 16)
+    for (let at = SPLATS; at < stop; at += SPLAT_BYTES) {
+      const start = v128.load(at)
+      const size = v128.load(at, 16)
+      const delta = v128.load(at, 32)
       const inA = i64x2.gt_s(size, i64x2.sub(a, start))
       const inB = i64x2.gt_s(size, i64x2.sub(b, start))
       const inC = i64x2.gt_s(size, i64x2.sub(c, start))
@@ -135,22 +238,13 @@ function translateBlocks(src: usize, dst: usize, count: u32, segments: u32): u64
     v128.store(dst, i64x2.add(c, deltaC), 32)
     v128.store(dst, i64x2.add(d, deltaD), 48)
     hits = i64x2.sub(hits, i64x2.add(i64x2.add(hitA, hitB), i64x2.add(hitC, hitD)))
-    if (first == NO_MISS && !i64x2.all_true(v128.and(v128.and(hitA, hitB), v128.and(hitC, hitD)))) {
+    if (i64x2.bitmask(v128.and(v128.and(hitA, hitB), v128.and(hitC, hitD))) != 3) {
       const mask =
         i64x2.bitmask(hitA) | (i64x2.bitmask(hitB) << 2) | (i64x2.bitmask(hitC) << 4) | (i64x2.bitmask(hitD) << 6)
-      first = <u64>i + <u64>ctz(~mask)
-    }
-    if ((i & 63) == 0) {
-      const at = findSegment(<u64>i64x2.extract_lane(d, 1), segments)
-      if (at) {
-        hereStart = i64x2.splat(load<u64>(at) + SIGN)
-        hereSize = i64x2.splat(load<u64>(at, 8) ^ SIGN)
-        hereDelta = v128.load64_splat(at, 16)
-      }
+      noteMiss(index + (<u32>(src - begin) >> 3) + <u32>ctz(~mask))
     }
     src += 64
     dst += 64
   }
-  store<u64>(RESULT, first, RESULT_FIRST_MISS)
-  return easy + i64x2.extract_lane(hits, 0) + i64x2.extract_lane(hits, 1)
+  return count - <u32>(i64x2.extract_lane(hits, 0) + i64x2.extract_lane(hits, 1))
 }

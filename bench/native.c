@@ -34,6 +34,20 @@ struct segment {
   uint64_t start, size, delta;
 };
 
+/* Looks each address up in three segments, as vectors do it: all three are tried. Returns how many translate. */
+#define CHECKED(x, n, s)                                                                                               \
+  uint64_t hits = 0;                                                                                                   \
+  for (size_t i = 0; i < n; i++) {                                                                                     \
+    uint64_t a = x[i] - s[0].start < s[0].size, b = x[i] - s[1].start < s[1].size, c = x[i] - s[2].start < s[2].size;  \
+    x[i] += (-a & s[0].delta) | (-b & s[1].delta) | (-c & s[2].delta);                                                 \
+    hits += a | b | c;                                                                                                 \
+  }                                                                                                                    \
+  return hits;
+__attribute__((noinline)) static uint64_t checked(uint64_t *x, size_t n, const struct segment *s) { CHECKED(x, n, s) }
+__attribute__((noinline, target("avx2,no-avx512f,prefer-vector-width=128"))) static uint64_t checked128(uint64_t *x, size_t n, const struct segment *s) {
+  CHECKED(x, n, s)
+}
+
 static unsigned char word[256];
 static volatile uint64_t sink;
 

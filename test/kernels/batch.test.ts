@@ -160,6 +160,44 @@ describe('checked batch', () => {
     )
   })
 
+  // Long enough for stretches in one segment, stretches of mixed addresses, and the ways from one to the other.
+  test.each([1, 2, 3, 8, 30])('runs of any lengths in up to %i segments', (most) => {
+    fc.assert(
+      fc.property(
+        table(most).chain((segments) =>
+          fc.record({
+            segments: fc.constant(segments),
+            runs: fc.array(
+              fc.tuple(fc.constantFrom(...edges(segments)), fc.integer({ min: 1, max: 120 }), fc.boolean()),
+              { minLength: 1, maxLength: 40 },
+            ),
+          }),
+        ),
+        ({ segments, runs }) => {
+          const all = edges(segments)
+          const input = runs.flatMap(([x, length, mixed], r) =>
+            Array.from({ length }, (_, i) => (mixed ? all[(i * 5 + r) % all.length]! : x)),
+          )
+          check(segments, BigUint64Array.from(input))
+        },
+      ),
+      { numRuns: 100 },
+    )
+  })
+
+  test('a table with fewer segments than the one before it', () => {
+    const input = BigUint64Array.from({ length: 100 }, (_, i) => edges(THREE)[i % 18]!)
+    for (const fewer of [0, 1, 2]) {
+      const { kernel, src, put, get } = arena(input.length, 0)
+      setTable(kernel, THREE)
+      put(input)
+      kernel.exports.translateBatch(src, src, input.length, 3)
+      put(input)
+      kernel.exports.translateBatch(src, src, input.length, fewer)
+      expect(get(src)).toEqual(input.map((x) => translateOracle(THREE.slice(0, fewer), x) ?? x))
+    }
+  })
+
   test('a full table', () => {
     const capacity = new Kernel(0).segmentCapacity
     const segments = Array.from({ length: capacity }, (_, i) => ({

@@ -30,15 +30,38 @@ describe('batches', () => {
   })
 
   test('a miss is left, counted, and the first reported, whichever tile it is in', () => {
-    for (const at of [0, 1, 49, 4095, 4096, 4999]) {
-      const input = new BigUint64Array(5000).fill(KERNEL[0]!)
-      input[at] = 0x1234n
-      input[4999] = 0x5678n
-      const { output, translated, missed, firstMiss } = translator.translateBatch(input)
-      expect([translated, missed, firstMiss]).toEqual(at === 4999 ? [4999, 1, 4999] : [4998, 2, at])
-      expect(output[at]).toBe(input[at])
-      expect(output[4999]).toBe(0x5678n)
-      expect(output.filter((y) => y === HYP[0]).length).toBe(translated)
+    for (const last of [15, 4095, 4999, 299_999]) {
+      for (const at of [0, 1, 14, 49, 4094, 4095, 4096, 4999, 200_000, last].filter((n) => n <= last)) {
+        const input = new BigUint64Array(last + 1).fill(KERNEL[0]!)
+        input[at] = 0x1234n
+        input[last] = 0x5678n
+        const { output, translated, missed, firstMiss } = translator.translateBatch(input)
+        expect([translated, missed, firstMiss]).toEqual(at === last ? [last, 1, last] : [last - 1, 2, at])
+        expect(output[at]).toBe(input[at])
+        expect(output[last]).toBe(0x5678n)
+        expect(output.filter((y) => y === HYP[0]).length).toBe(translated)
+      }
+    }
+  })
+
+  test('the output may overlap the input, before it and behind it, in one tile and in many', () => {
+    for (const length of [1, 17, 4096, 4097, 20_000, 300_000]) {
+      for (const shift of [1, 7, 4000, 4096, 5000, 40_000].filter((n) => n <= length)) {
+        const input = BigUint64Array.from({ length }, (_, i) => (i % 11 === 3 ? BigInt(i) : KERNEL[i % 50]!))
+        const want = input.map((x, i) => (i % 11 === 3 ? x : HYP[i % 50]!))
+        const missed = input.filter((_, i) => i % 11 === 3).length
+        const counts = { translated: length - missed, missed, firstMiss: missed > 0 ? 3 : -1 }
+        for (const [from, to] of [
+          [0, shift],
+          [shift, 0],
+        ] as const) {
+          const memory = new BigUint64Array(length + shift)
+          memory.set(input, from)
+          const output = memory.subarray(to, to + length)
+          expect(translator.translateBatch(memory.subarray(from, from + length), output)).toMatchObject(counts)
+          expect(Buffer.compare(new Uint8Array(output.buffer, 8 * to, 8 * length), new Uint8Array(want.buffer))).toBe(0)
+        }
+      }
     }
   })
 
@@ -125,11 +148,6 @@ describe('batches', () => {
       'HypvaRangeError',
       'HYPVA_ARGUMENT',
     ])
-    expect(code(() => translator.translateBatch(b.subarray(0, 7), b.subarray(1)))).toEqual([
-      'HypvaRangeError',
-      'HYPVA_ARGUMENT',
-    ])
-    expect(translator.translateBatch(b.subarray(0, 4), b.subarray(4)).missed).toBe(4)
     expect(code(() => translator.translate(1 as never))).toEqual(['HypvaTypeError', 'HYPVA_U64_TYPE'])
     expect(code(() => translator.tryTranslate(-1n))).toEqual(['HypvaRangeError', 'HYPVA_U64_RANGE'])
     expect(code(() => translator.explain(2n ** 64n))).toEqual(['HypvaRangeError', 'HYPVA_U64_RANGE'])

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, isAbsolute, join } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { rolldown } from 'rolldown'
 
@@ -24,6 +24,22 @@ function bin(name, command) {
   return join(dirname(manifest), require(manifest).bin[command])
 }
 
+/** The licenses of the packages that modules come from. */
+function licensesOf(modules) {
+  const folder = join(root, 'node_modules')
+  const names = new Set(
+    modules.map((id) => relative(folder, id).split(sep)).filter(([first]) => first !== '..').map(([first]) => first),
+  )
+  return [...names]
+    .sort()
+    .map((name) => {
+      const read = (file) => readFileSync(join(folder, name, file), 'utf8')
+      const license = readdirSync(join(folder, name)).find((file) => /^licen[cs]e/i.test(file))
+      return `${name} ${JSON.parse(read('package.json')).version}\n\n${read(license)}`
+    })
+    .join('\n')
+}
+
 mkdirSync(join(root, '.build'), { recursive: true })
 run(bin('assemblyscript', 'asc'), '--config', 'asconfig.json', '--target', 'release')
 
@@ -35,13 +51,14 @@ writeFileSync(
 
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 run(bin('typescript', 'tsc'), '-p', '.')
-// The command line as a few CommonJS files, split by command: Node starts those in far less time than many ES modules.
+// The command line as a few CommonJS files, split by command, with what it needs of its dependencies: Node starts those in
+// far less time than many ES modules. Only what is rarely needed at all is left where it is.
 const bundle = await rolldown({
   input: { program: join(root, 'dist/cli/program.js'), job: join(root, 'dist/cli/job.js') },
   platform: 'node',
-  external: (id) => !id.startsWith('.') && !isAbsolute(id),
+  external: (id) => id.startsWith('node:') || id === 'cli-progress',
 })
-await bundle.write({
+const { output } = await bundle.write({
   dir: join(root, '.build/cli'),
   format: 'cjs',
   entryFileNames: '[name].cjs',
@@ -53,6 +70,7 @@ for (const file of readdirSync(join(root, 'dist/cli'))) {
   if (!file.startsWith('main.')) rmSync(join(root, 'dist/cli', file))
 }
 cpSync(join(root, '.build/cli'), join(root, 'dist/cli'), { recursive: true })
+writeFileSync(join(root, 'dist/cli/LICENSES.txt'), licensesOf(output.flatMap((chunk) => Object.keys(chunk.modules ?? {}))))
 
 copyFileSync(join(root, '.build/kernel.wasm'), join(root, 'dist/kernel.wasm'))
 chmodSync(join(root, 'dist/cli/main.cjs'), 0o755)

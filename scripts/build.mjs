@@ -28,7 +28,10 @@ function bin(name, command) {
 function licensesOf(modules) {
   const folder = join(root, 'node_modules')
   const names = new Set(
-    modules.map((id) => relative(folder, id).split(sep)).filter(([first]) => first !== '..').map(([first]) => first),
+    modules
+      .map((id) => relative(folder, id).split(sep))
+      .filter(([first]) => first !== '..')
+      .map(([first]) => first),
   )
   return [...names]
     .sort()
@@ -54,7 +57,7 @@ run(bin('typescript', 'tsc'), '-p', '.')
 // The command line as a few CommonJS files, split by command, with what it needs of its dependencies: Node starts those in
 // far less time than many ES modules. Only what is rarely needed at all is left where it is.
 const bundle = await rolldown({
-  input: { program: join(root, 'dist/cli/program.js'), job: join(root, 'dist/cli/job.js') },
+  input: { program: join(root, 'dist/cli/program.js'), 'job-worker': join(root, 'dist/cli/job-worker.js') },
   platform: 'node',
   external: (id) => id.startsWith('node:') || id === 'cli-progress',
 })
@@ -70,7 +73,10 @@ for (const file of readdirSync(join(root, 'dist/cli'))) {
   if (!file.startsWith('main.')) rmSync(join(root, 'dist/cli', file))
 }
 cpSync(join(root, '.build/cli'), join(root, 'dist/cli'), { recursive: true })
-writeFileSync(join(root, 'dist/cli/LICENSES.txt'), licensesOf(output.flatMap((chunk) => Object.keys(chunk.modules ?? {}))))
+writeFileSync(
+  join(root, 'dist/cli/LICENSES.txt'),
+  licensesOf(output.flatMap((chunk) => Object.keys(chunk.modules ?? {}))),
+)
 
 copyFileSync(join(root, '.build/kernel.wasm'), join(root, 'dist/kernel.wasm'))
 chmodSync(join(root, 'dist/cli/main.cjs'), 0o755)

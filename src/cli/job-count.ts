@@ -6,9 +6,13 @@ export const BLOCK = 1 << 20
 /** Below this many bytes a second thread takes longer to start than it saves. */
 const WORTH_IT = 24 << 20
 
-/** How many jobs a file of `size` bytes is best translated by, at most `wanted` if that is given. */
+/**
+ * How many jobs a regular file of `size` bytes is best translated by, at most `wanted` if that is given. 0: what there is to
+ * do is not worth setting up even one.
+ */
 export function jobsFor(size: number, wanted: number | undefined): number {
-  const most = Math.max(1, Math.ceil(size / BLOCK))
+  if (size <= BLOCK) return 0
+  const most = Math.ceil(size / BLOCK)
   if (wanted !== undefined) return Math.min(wanted, most)
   return size < WORTH_IT ? 1 : Math.min(availableParallelism(), most)
 }

@@ -1,12 +1,11 @@
-// One of the threads of a translation in several jobs: takes blocks of the input in turn, reads and rewrites them, and
-// writes what comes out behind what the blocks before have come to.
-import { readSync, writeSync } from 'node:fs'
-import { parentPort, workerData } from 'node:worker_threads'
+// One of the jobs of a translation of a regular file into another: takes blocks of the input in turn, reads and rewrites
+// them, and writes what comes out behind what the blocks before have come to.
+import { readSync, write, writeSync } from 'node:fs'
 import { BinaryRewriter } from '../translate/binary.js'
 import { CUT_CONTEXT, CUT_WINDOW, cutOffset } from '../translate/cuts.js'
 import type { Plan } from '../translate/plan.js'
+import { addCounts, newCounts, type RewriteCounts } from '../translate/rewriter.js'
 import { TextRewriter } from '../translate/text.js'
-import { useModule } from '../translate/wasm.js'
 
 /** What every job of a translation is told. */
 export interface JobData {
@@ -19,7 +18,6 @@ export interface JobData {
   readonly plan: Plan
   readonly format: 'text' | 'u64le' | 'u64be'
   readonly countAll: boolean
-  readonly module: WebAssembly.Module
   /** Next block to take, the block whose turn it is to be written, and whether a job has failed. */
   readonly control: Int32Array
   /** Where in the output the next block goes. */
@@ -27,19 +25,14 @@ export interface JobData {
 }
 
 /** What a job has done in all. */
-export interface JobResult {
-  readonly bytesIn: number
-  readonly bytesOut: number
-  readonly translated: number
-  readonly missed: number
-  readonly firstMiss: number
+export interface JobResult extends RewriteCounts {
   /** What is wrong with the end of the input, when it ends inside of an address. */
-  readonly truncated?: string | undefined
+  truncated?: string | undefined
 }
 
-export const NEXT_BLOCK = 0
+const NEXT_BLOCK = 0
 export const TURN = 1
-export const FAILED = 2
+const FAILED = 2
 
 /** An error on the way to the main thread, which says it in words: `read` or `write` of which side, or a plain message. */
 export interface JobFailure {
@@ -58,39 +51,78 @@ class SideError extends Error {
   }
 }
 
-function run(data: JobData): JobResult {
-  useModule(data.module)
+/** How a job gets along with what else its thread has to do. */
+export interface JobManners {
+  /** Writes while the next block is read and rewritten, rather than in between. */
+  readonly overlap: boolean
+  /** Waited for after each block. */
+  pause?(): Promise<unknown>
+}
+
+/** Does blocks until there are no more. On an error the other jobs stop as well. */
+export async function runJob(data: JobData, { overlap, pause }: JobManners): Promise<JobResult> {
   const { size, block, control, position } = data
   const blocks = Math.ceil(size / block)
-  const rewriter = newRewriter(data)
+  // What is being written is not to be touched: then there is another rewriter for the next block.
+  const rewriters = Array.from({ length: overlap ? 2 : 1 }, () => newRewriter(data))
+  let writing: Promise<void> = Promise.resolve()
   let truncated: string | undefined
-  for (;;) {
-    const index = Atomics.add(control, NEXT_BLOCK, 1)
-    if (index >= blocks || Atomics.load(control, FAILED) !== 0) break
-    const start = cutAt(data, index * block)
-    const end = cutAt(data, (index + 1) * block)
-    const context = new Uint8Array(Math.min(CUT_CONTEXT, start))
-    readAll(data, context, start - context.length)
-    const space = rewriter.begin(start, context).subarray(0, end - start)
-    readAll(data, space, start)
-    const bytes = rewriter.commit(space.length, true)
-
-    // The length is known now: the next block's place follows from it, and the writing itself need not wait.
-    for (let turn = Atomics.load(control, TURN); turn !== index; turn = Atomics.load(control, TURN)) {
-      if (Atomics.load(control, FAILED) !== 0) return rewriter.counts
-      Atomics.wait(control, TURN, turn, 100)
+  try {
+    for (let turns = 0; ; turns++) {
+      const index = Atomics.add(control, NEXT_BLOCK, 1)
+      if (index >= blocks || Atomics.load(control, FAILED) !== 0) break
+      const rewriter = rewriters[turns % rewriters.length]!
+      const bytes = rewriteBlock(data, rewriter, index)
+      // The length is known now: the next block's place follows from it, and the writing itself need not wait.
+      if (!(await takeTurn(control, index, pause))) break
+      const at = Number(Atomics.add(position, 0, BigInt(bytes.length)))
+      Atomics.store(control, TURN, index + 1)
+      Atomics.notify(control, TURN)
+      if (overlap) {
+        await writing
+        writing = writeAllLater(data, bytes, at)
+        // It is waited for in the next turn; until then its failure is not unhandled.
+        writing.catch(() => {})
+      } else {
+        writeAll(data, bytes, at)
+      }
+      try {
+        rewriter.end()
+      } catch (error) {
+        truncated = (error as Error).message
+      }
+      await pause?.()
     }
-    const at = Number(Atomics.add(position, 0, BigInt(bytes.length)))
-    Atomics.store(control, TURN, index + 1)
-    Atomics.notify(control, TURN)
-    writeAll(data, bytes, at)
-    try {
-      rewriter.end()
-    } catch (error) {
-      truncated = (error as Error).message
-    }
+    await writing
+  } catch (error) {
+    stopJobs(control)
+    // No write may be under way when the file is closed.
+    await writing.catch(() => {})
+    throw error
   }
-  return { ...rewriter.counts, truncated }
+  const counts = rewriters.reduce((sum, rewriter) => addCounts(sum, rewriter.counts), newCounts())
+  return { ...counts, truncated }
+}
+
+/** Reads a block, cut where no token is, and rewrites it. */
+function rewriteBlock(data: JobData, rewriter: TextRewriter | BinaryRewriter, index: number): Uint8Array {
+  const start = cutAt(data, index * data.block)
+  const end = cutAt(data, (index + 1) * data.block)
+  const context = new Uint8Array(Math.min(CUT_CONTEXT, start))
+  readAll(data, context, start - context.length)
+  const space = rewriter.begin(start, context).subarray(0, end - start)
+  readAll(data, space, start)
+  return rewriter.commit(space.length, true)
+}
+
+/** Waits until the blocks before have got their places; false when another job has failed meanwhile. */
+async function takeTurn(control: Int32Array, index: number, pause: JobManners['pause']): Promise<boolean> {
+  for (let turn = Atomics.load(control, TURN); turn !== index; turn = Atomics.load(control, TURN)) {
+    if (Atomics.load(control, FAILED) !== 0) return false
+    // That a thread has died is said in an event.
+    if (Atomics.wait(control, TURN, turn, 100) === 'timed-out') await pause?.()
+  }
+  return true
 }
 
 function newRewriter({ plan, format, countAll, block }: JobData): TextRewriter | BinaryRewriter {
@@ -131,13 +163,26 @@ function writeAll({ output }: JobData, bytes: Uint8Array, position: number): voi
   }
 }
 
-const data = workerData as JobData
-try {
-  parentPort!.postMessage({ result: run(data) })
-} catch (error) {
-  Atomics.store(data.control, FAILED, 1)
-  Atomics.notify(data.control, TURN)
-  const { message } = error as Error
-  const { side, code } = error as Partial<SideError>
-  parentPort!.postMessage({ failure: { side, code, message } satisfies JobFailure })
+/** The same without holding up the thread. */
+async function writeAllLater({ output }: JobData, bytes: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    at += await new Promise<number>((resolve, reject) => {
+      write(output, bytes, at, bytes.length - at, position + at, (error, count) => {
+        if (error === null) resolve(count)
+        else reject(new SideError('write', error))
+      })
+    })
+  }
+}
+
+/** Lets no job begin another block. */
+export function stopJobs(control: Int32Array): void {
+  Atomics.store(control, FAILED, 1)
+  Atomics.notify(control, TURN)
+}
+
+/** What a job failed of, as it can be sent to another thread. */
+export function failureOf(error: unknown): JobFailure {
+  const { side, code, message } = error as Partial<SideError> & Error
+  return { side, code, message }
 }

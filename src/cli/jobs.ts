@@ -1,11 +1,12 @@
 import { Worker } from 'node:worker_threads'
 import type { Plan } from '../translate/plan.js'
+import { addCounts, newCounts } from '../translate/rewriter.js'
 import { kernelModule } from '../translate/wasm.js'
 import { Failure, systemFailure } from './failure.js'
-import type { JobData, JobFailure, JobResult } from './job.js'
+import { failureOf, type JobData, type JobFailure, type JobResult, runJob, stopJobs, TURN } from './job.js'
 import { BLOCK } from './job-count.js'
 
-/** A regular file to translate into another one by several threads, each reading and writing where its blocks are. */
+/** A regular file to translate into another one by jobs, each reading and writing where its blocks are. */
 export interface JobsRequest {
   readonly jobs: number
   readonly input: { readonly name: string; readonly fd: number; readonly size: number }
@@ -17,7 +18,9 @@ export interface JobsRequest {
   onProgress(bytes: number): void
 }
 
-/** Runs the jobs and adds up what they did. The output is the same bytes that one job would write. */
+/**
+ * Runs the jobs, one of them in this thread, and adds up what they did. The output is the same bytes however many they are.
+ */
 export async function runJobs(request: JobsRequest): Promise<JobResult> {
   const { jobs, input, output, plan, format, countAll } = request
   const control = new Int32Array(new SharedArrayBuffer(12))
@@ -31,40 +34,37 @@ export async function runJobs(request: JobsRequest): Promise<JobResult> {
     plan,
     format,
     countAll,
-    module: kernelModule(),
     control,
     position,
   }
-  const timer = setInterval(() => request.onProgress(Math.min(input.size, Atomics.load(control, 1) * BLOCK)), 200)
-  try {
-    // All of them are awaited, so that none writes any more when the first failure is passed on.
-    const ends = await Promise.allSettled(Array.from({ length: jobs }, () => runJob(data, input.name, output.name)))
-    const results = ends.map((end) => {
-      if (end.status === 'rejected') throw end.reason
-      return end.value
-    })
-    return results.reduce((sum, one) => ({
-      bytesIn: sum.bytesIn + one.bytesIn,
-      bytesOut: sum.bytesOut + one.bytesOut,
-      translated: sum.translated + one.translated,
-      missed: sum.missed + one.missed,
-      truncated: sum.truncated ?? one.truncated,
-      firstMiss:
-        sum.firstMiss < 0 ? one.firstMiss : one.firstMiss < 0 ? sum.firstMiss : Math.min(sum.firstMiss, one.firstMiss),
-    }))
-  } finally {
-    clearInterval(timer)
+  const pause = () => {
+    request.onProgress(Math.min(input.size, Atomics.load(control, TURN) * BLOCK))
+    return new Promise(setImmediate)
   }
+  const others = Array.from({ length: jobs - 1 }, () => runInThread(data))
+  // A single job leaves the writing to another processor; several are busy on all of them.
+  const own = runJob(data, { overlap: jobs === 1, pause })
+  // All of them are awaited, so that none writes any more when the first failure is passed on.
+  const ends = await Promise.allSettled([own, ...others])
+  return ends.reduce((sum: JobResult, end) => {
+    if (end.status === 'rejected') throw inWords(failureOf(end.reason), input.name, output.name)
+    return { ...addCounts(sum, end.value), truncated: sum.truncated ?? end.value.truncated }
+  }, newCounts())
 }
 
-function runJob(data: JobData, inputName: string, outputName: string): Promise<JobResult> {
+function runInThread(data: JobData): Promise<JobResult> {
   return new Promise((resolve, reject) => {
     // The command line is shipped bundled as CommonJS: scripts/build.mjs.
-    const worker = new Worker(new URL('./job.cjs', import.meta.url), { workerData: data })
-    worker.once('error', reject)
+    const worker = new Worker(new URL('./job-worker.cjs', import.meta.url), {
+      workerData: { data, module: kernelModule() },
+    })
+    worker.once('error', (error) => {
+      stopJobs(data.control)
+      reject(error)
+    })
     worker.once('message', ({ result, failure }: { result?: JobResult; failure?: JobFailure }) => {
       if (result !== undefined) resolve(result)
-      else reject(inWords(failure!, inputName, outputName))
+      else reject(failure)
     })
   })
 }

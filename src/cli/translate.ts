@@ -198,8 +198,8 @@ async function translateFile(
   // An output of our own has to be tidied up when a signal comes, and that takes an event loop that turns.
   const input = await openInput(file, output.file === undefined)
   try {
-    const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 1
-    if (jobs > 1) return await translateInJobs(jobs, input, output, parts!, progress)
+    const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 0
+    if (jobs > 0) return await translateInJobs(jobs, input, output, parts!, progress)
     const rewriter = make()
     await pump(input, rewriter, output, progress)
     rewriter.end()
@@ -214,7 +214,7 @@ async function translateFile(
   }
 }
 
-/** One regular file by several threads; what comes out is the same. */
+/** One regular file into another by jobs; what comes out is the same. */
 async function translateInJobs(
   jobs: number,
   input: Input,
@@ -261,7 +261,7 @@ function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: Tra
 interface Work {
   /** Makes the rewriter of one input. */
   make(): Rewriter
-  /** What threads that share one input are told; absent where the work is not shared. */
+  /** What jobs that share one input are told; absent where the work is not shared. */
   readonly parts?: {
     readonly plan: Plan
     readonly format: TranslateOptions['format']

@@ -32,3 +32,14 @@ export interface Rewriter {
 export function newCounts(): RewriteCounts {
   return { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, firstMiss: -1 }
 }
+
+/** What several rewriters that shared one input have seen together. */
+export function addCounts(a: RewriteCounts, b: RewriteCounts): RewriteCounts {
+  return {
+    bytesIn: a.bytesIn + b.bytesIn,
+    bytesOut: a.bytesOut + b.bytesOut,
+    translated: a.translated + b.translated,
+    missed: a.missed + b.missed,
+    firstMiss: a.firstMiss < 0 ? b.firstMiss : b.firstMiss < 0 ? a.firstMiss : Math.min(a.firstMiss, b.firstMiss),
+  }
+}

@@ -34,7 +34,14 @@ function translate(input: Buffer, jobs: number | undefined, ...args: string[]) {
   return { code, err, bytes: readFileSync(target) }
 }
 
-describe('several jobs give the bytes of one', () => {
+/** The same through a pipe, which no jobs share. */
+function translatePiped(input: Buffer, ...args: string[]) {
+  const target = join(dir, 'piped')
+  const { code, err } = hypva(['translate', '-l', LAYOUT, '-o', target, ...args], { input })
+  return { code, err: err.replaceAll('standard input', join(dir, 'in')), bytes: readFileSync(target) }
+}
+
+describe('however many jobs, the bytes are those of a pipe', () => {
   test.each([
     ['hyp to kernel, where text grows', ['--from', 'hyp', '--to', 'kernel']],
     ['kernel to hyp, in place', []],
@@ -42,12 +49,12 @@ describe('several jobs give the bytes of one', () => {
     ['unchecked', ['--unchecked']],
   ])('%s', (_, args) => {
     const input = trap()
-    const one = translate(input, 1, ...args, '--stats')
-    expect(one.code).toBe(0)
-    for (const jobs of [2, 3, 7]) {
-      const several = translate(input, jobs, ...args, '--stats')
-      expect(several.bytes.equals(one.bytes)).toBe(true)
-      expect(several.err).toBe(one.err)
+    const piped = translatePiped(input, ...args, '--stats')
+    expect(piped.code).toBe(0)
+    for (const jobs of [1, 2, 3, 7]) {
+      const shared = translate(input, jobs, ...args, '--stats')
+      expect(shared.bytes.equals(piped.bytes)).toBe(true)
+      expect(shared.err).toBe(piped.err)
     }
   })
 
@@ -56,12 +63,14 @@ describe('several jobs give the bytes of one', () => {
     for (const rest of [0, 3]) {
       const input = Buffer.concat([Buffer.from(words.buffer), Buffer.alloc(rest)])
       for (const format of ['u64le', 'u64be']) {
-        const one = translate(input, 1, '--format', format, '--from', 'hyp', '--to', 'linear')
-        const two = translate(input, 2, '--format', format, '--from', 'hyp', '--to', 'linear')
-        expect(two.bytes.equals(one.bytes)).toBe(true)
-        expect(two.bytes.length).toBe(words.byteLength)
-        expect([two.code, two.err]).toEqual([one.code, one.err])
-        expect(one.code).toBe(rest === 0 ? 0 : 2)
+        const piped = translatePiped(input, '--format', format, '--from', 'hyp', '--to', 'linear')
+        for (const jobs of [1, 2]) {
+          const shared = translate(input, jobs, '--format', format, '--from', 'hyp', '--to', 'linear')
+          expect(shared.bytes.equals(piped.bytes)).toBe(true)
+          expect(shared.bytes.length).toBe(words.byteLength)
+          expect([shared.code, shared.err]).toEqual([piped.code, piped.err])
+          expect(shared.code).toBe(rest === 0 ? 0 : 2)
+        }
       }
     }
   })
@@ -71,18 +80,19 @@ describe('several jobs give the bytes of one', () => {
     blanks.write('0x89b380ef1c00', 5000)
     const input = Buffer.concat([blanks, Buffer.from('0x1234 '), Buffer.alloc(BLOCK, ' 0x5678 ')])
     const args = ['--from', 'hyp', '--strict', '--stats']
-    const one = translate(input, 1, ...args)
-    const three = translate(input, 3, ...args)
-    expect(three.err).toBe(one.err)
-    expect(one.err).toContain(`byte ${2 * BLOCK}`)
-    expect([one.code, three.code]).toEqual([1, 1])
+    const piped = translatePiped(input, ...args)
+    expect(piped.err).toContain(`byte ${2 * BLOCK}`)
+    for (const jobs of [1, 3]) {
+      const { code, err } = translate(input, jobs, ...args)
+      expect([code, err]).toEqual([1, piped.err])
+    }
   })
 
   test('a large file is shared without being asked', () => {
     const input = Buffer.concat(Array(8).fill(log))
     expect(input.length).toBeGreaterThan(24 << 20)
-    const one = translate(input, 1, '--from', 'hyp')
-    expect(translate(input, undefined, '--from', 'hyp').bytes.equals(one.bytes)).toBe(true)
+    const piped = translatePiped(input, '--from', 'hyp')
+    expect(translate(input, undefined, '--from', 'hyp').bytes.equals(piped.bytes)).toBe(true)
   })
 })
 
@@ -93,18 +103,18 @@ test('--jobs wants a number', () => {
   }
 })
 
-test('several jobs on a full file system: one line, and the old output stays', () => {
-  const mount = join(dir, 'mnt')
+test.each([1, 2])('%i jobs on a full file system: one line, and the old output stays', (jobs) => {
+  const mount = join(dir, `mnt${jobs}`)
   mkdirSync(mount)
   writeFileSync(join(dir, 'big'), trap())
   const script = [
     'mount -t tmpfs -o size=2m tmpfs "$4" || exit 77',
     'echo old > "$4/out"',
-    '"$0" "$1" translate "$2" -l "$3" -o "$4/out" --jobs 2; echo "exit $?" >&2',
+    '"$0" "$1" translate "$2" -l "$3" -o "$4/out" --jobs $5; echo "exit $?" >&2',
     'cat "$4/out"; ls -A "$4"; umount "$4"',
   ].join('\n')
   const { status, stdout, stderr } = spawnSync('unshare', [
-    ...['-m', 'sh', '-c', script, process.execPath, MAIN, join(dir, 'big'), LAYOUT, mount],
+    ...['-m', 'sh', '-c', script, process.execPath, MAIN, join(dir, 'big'), LAYOUT, mount, String(jobs)],
   ])
   if (status === 0) {
     expect(stderr.toString()).toMatch(/^hypva: cannot write .*out: no space left on the device\nexit 2\n$/)
@@ -113,7 +123,7 @@ test('several jobs on a full file system: one line, and the old output stays', (
     // No right to mount: a file size limit fails in the same place.
     const limited = spawnSync('bash', [
       ...['-c', 'trap "" XFSZ; ulimit -f 1024; exec "$0" "$@"', process.execPath, MAIN, 'translate', join(dir, 'big')],
-      ...['-l', LAYOUT, '-o', join(dir, 'limited'), '--jobs', '2'],
+      ...['-l', LAYOUT, '-o', join(dir, 'limited'), '--jobs', String(jobs)],
     ])
     expect(limited.stderr.toString()).toMatch(/^hypva: cannot write .*limited: file too large\n$/)
     expect(limited.status).toBe(2)

@@ -18,6 +18,17 @@ function plainInt32(input: Int32Array, output: Int32Array): void {
   }
 }
 
+const memory = new BigUint64Array(1 << 16)
+
+/** What a heap batch cannot do without: into other memory and back again. The tile is the batch's (src/translate/batch.ts). */
+function twoCopies(input: BigUint64Array, output: BigUint64Array): void {
+  const tile = memory.subarray(256, 256 + (input.length < 262144 ? 4096 : 32768))
+  for (let at = 0; at < input.length; at += tile.length) {
+    tile.set(input.subarray(at, at + tile.length))
+    output.set(tile, at)
+  }
+}
+
 export async function benchBatches(layout: HypLayout, native: Native | undefined, report: Report): Promise<void> {
   const only: HypLayout = { tagLsb: 31, tagVal: TAG >> 31n }
   const unchecked = createTranslator(layout, { from: 'linear', to: 'hyp' })
@@ -29,23 +40,35 @@ export async function benchBatches(layout: HypLayout, native: Native | undefined
     const output = new BigUint64Array(size)
     const input32 = new Int32Array(input.buffer)
     const output32 = new Int32Array(output.buffer)
+    // A call of some nanoseconds is lost in what it takes to ask for the time.
+    const calls = Math.max(1, Math.floor(65536 / size))
+    const often = (name: string, call: () => unknown): Subject => ({
+      name,
+      repetitions: calls,
+      run: () => {
+        for (let i = 0; i < calls; i++) call()
+      },
+    })
     const subjects: Subject[] = [
-      { name: 'heap batch', run: () => kernHypVaBatch(only, input, output) },
-      { name: 'heap batch, checked', run: () => unchecked.translateBatch(input, output) },
-      { name: 'plain JS, BigUint64Array', run: () => plainBigint(input, output) },
-      { name: 'plain JS, Int32Array pairs', run: () => plainInt32(input32, output32) },
-      { name: 'TypedArray.set', run: () => output.set(input) },
+      often('heap batch', () => kernHypVaBatch(only, input, output)),
+      often('heap batch, checked', () => unchecked.translateBatch(input, output)),
+      often('plain JS, BigUint64Array', () => plainBigint(input, output)),
+      often('plain JS, Int32Array pairs', () => plainInt32(input32, output32)),
+      often('TypedArray.set', () => output.set(input)),
     ]
+    if (size >= 65536) subjects.push(often('two copies through a tile, no kernel', () => twoCopies(input, output)))
     if (size >= 4096) {
       const resident = createTranslator(only, { unchecked: true }).allocate(size)
       resident.addresses.fill(0xffff6f3700001000n)
       const runs = three.allocate(size)
       const mixed = three.allocate(size)
+      const one = three.allocate(size)
       for (let i = 0; i < size; i++) {
         runs.addresses[i] = three.segments[(i >> 6) % 3]!.start + BigInt(i % 4096)
         mixed.addresses[i] = three.segments[i % 3]!.start + BigInt(i % 4096)
+        one.addresses[i] = three.segments[1]!.start + BigInt(i % 4096)
       }
-      subjects.push({ name: 'resident batch, unchecked', run: () => resident.translate() })
+      subjects.push(often('resident batch, unchecked', () => resident.translate()))
       // Some milliseconds a command: what it takes to ask does not count then.
       const repetitions = Math.max(1, Math.floor(2e7 / size))
       if (native !== undefined) {
@@ -59,14 +82,22 @@ export async function benchBatches(layout: HypLayout, native: Native | undefined
           repetitions,
           run: async () => (await native.time(`mask128 ${size} ${repetitions}`)) * repetitions,
         })
+        for (const width of ['', '128']) {
+          subjects.push({
+            name: `C, checked, 3 segments, in turns${width === '' ? '' : ', 128-bit vectors'}`,
+            repetitions,
+            run: async () => (await native.time(`checked${width} ${size} ${repetitions}`)) * repetitions,
+          })
+        }
         subjects.push({
           name: 'C memcpy',
           repetitions,
           run: async () => (await native.time(`copy ${size} ${repetitions}`)) * repetitions,
         })
       }
-      subjects.push({ name: 'resident batch, checked, 3 segments, in runs of 64', run: () => runs.translate() })
-      subjects.push({ name: 'resident batch, checked, 3 segments, in turns', run: () => mixed.translate() })
+      subjects.push(often('resident batch, checked, 3 segments, in one', () => one.translate()))
+      subjects.push(often('resident batch, checked, 3 segments, in runs of 64', () => runs.translate()))
+      subjects.push(often('resident batch, checked, 3 segments, in turns', () => mixed.translate()))
     }
     const times = await measure(subjects, { rounds: size > 1e6 ? 7 : 9, time: size > 1e6 ? 60 : 25 })
     report.table(`${count(size)} addresses`, [...times.values()], (ms) => `${(size / ms / 1e6).toFixed(2)} Gaddr/s`)
@@ -86,6 +117,10 @@ export async function benchBatches(layout: HypLayout, native: Native | undefined
         ratio(of('heap batch'), of('TypedArray.set')),
         size === 65536 ? 0.45 : 0.7,
       )
+      report.ratio(
+        `two copies through a tile, no kernel / TypedArray.set, ${count(size)}`,
+        ratio(of('two copies through a tile, no kernel'), of('TypedArray.set')),
+      )
     }
     if (times.has('C in place')) {
       report.ratio(
@@ -100,12 +135,20 @@ export async function benchBatches(layout: HypLayout, native: Native | undefined
       )
     }
     if (size === 4096) {
-      for (const order of ['in runs of 64', 'in turns']) {
+      for (const order of ['in one', 'in runs of 64', 'in turns']) {
         report.ratio(
           `resident checked / unchecked, 3 segments, ${order}, ${count(size)}`,
           ratio(of(`resident batch, checked, 3 segments, ${order}`), of('resident batch, unchecked')),
           0.5,
         )
+      }
+      if (native !== undefined) {
+        for (const width of ['', ', 128-bit vectors']) {
+          report.ratio(
+            `resident checked / C${width}, 3 segments, in turns, ${count(size)}`,
+            ratio(of('resident batch, checked, 3 segments, in turns'), of(`C, checked, 3 segments, in turns${width}`)),
+          )
+        }
       }
     }
   }

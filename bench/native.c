@@ -4,6 +4,8 @@
 //   mask N REPS                 in-place (x & mask) + tag over N u64
 //   mask128 N REPS              the same with vectors of 128 bits
 //   copy N REPS                 memcpy of N u64
+//   checked N REPS              N u64 in place through three segments that they lie in in turns
+//   checked128 N REPS           the same with vectors of 128 bits
 //   load FILE                   the text of the following commands; answers its size
 //   text CHUNK REPS DIGITS N {START SIZE DELTA}...   rewrite addresses of DIGITS (9 … 16) and more digits in place, in N <= 2
 //                               segments, CHUNK bytes at a time: the steps of assembly/text.ts
@@ -14,6 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+/* Keeps results from being optimized away. */
+static volatile uint64_t sink;
 
 static uint64_t now(void) {
   struct timespec t;
@@ -49,7 +54,6 @@ __attribute__((noinline, target("avx2,no-avx512f,prefer-vector-width=128"))) sta
 }
 
 static unsigned char word[256];
-static volatile uint64_t sink;
 
 static inline __m256i is_hex(__m256i x) {
   __m256i digit = _mm256_cmpgt_epi8(_mm256_add_epi8(x, _mm256_set1_epi8(0x46)), _mm256_set1_epi8(0x75));
@@ -173,18 +177,25 @@ int main(void) {
   while (fgets(line, sizeof line, stdin)) {
     size_t n, reps;
     int used;
-    if (sscanf(line, "mask128 %zu %zu", &n, &reps) == 2 || sscanf(line, "mask %zu %zu", &n, &reps) == 2 || sscanf(line, "copy %zu %zu", &n, &reps) == 2) {
+    if (sscanf(line, "%15s %zu %zu", name, &n, &reps) == 3 && strcmp(name, "load") && strcmp(name, "text")) {
+      /* Onto themselves, so that what was translated is the same input again. */
+      const struct segment banks[3] = {{1ull << 40, 1 << 30, 0}, {2ull << 40, 1 << 30, 0}, {3ull << 40, 1 << 30, 0}};
       if (n > room) {
         free(a), free(b);
         a = aligned_alloc(4096, (n * 8 + 4095) & ~4095ull), b = aligned_alloc(4096, (n * 8 + 4095) & ~4095ull);
         memset(a, 1, n * 8), memset(b, 2, n * 8);
         room = n;
       }
+      if (!strncmp(name, "checked", 7))
+        for (size_t i = 0; i < n; i++) a[i] = banks[i % 3].start + i % 4096;
       uint64_t begin = now();
       for (size_t i = 0; i < reps; i++) {
-        if (line[4] == '1') mask_tag128(a, n, mask, tag);
-        else if (line[0] == 'm') mask_tag(a, n, mask, tag);
-        else memcpy(b, a, n * 8);
+        if (!strcmp(name, "mask")) mask_tag(a, n, mask, tag);
+        else if (!strcmp(name, "mask128")) mask_tag128(a, n, mask, tag);
+        else if (!strcmp(name, "copy")) memcpy(b, a, n * 8);
+        else if (!strcmp(name, "checked")) sink = checked(a, n, banks);
+        else if (!strcmp(name, "checked128")) sink = checked128(a, n, banks);
+        else return 1;
         __asm__ volatile("" ::: "memory");
       }
       printf("%.1f\n", (double)(now() - begin) / reps);

@@ -1,5 +1,5 @@
-import { execFileSync, spawnSync } from 'node:child_process'
-import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { textInputs } from './inputs.js'
@@ -7,10 +7,8 @@ import { measure, ratio, type Subject } from './measure.js'
 import type { Report } from './report.js'
 
 /** Whole processes, file to file, on files that are in the page cache. */
-export async function benchFiles(root: string, report: Report, megabytes: number): Promise<void> {
-  // In memory where there is such a place: a disk's own doings are not what is compared.
-  const place = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
-  const dir = mkdtempSync(join(place, 'hypva-bench-'))
+export async function benchFiles(root: string, report: Report, megabytes: number, place?: string): Promise<void> {
+  const dir = mkdtempSync(join(place ?? tmpdir(), 'hypva-bench-'))
   try {
     const main = join(root, 'dist/cli/main.cjs')
     const layout = join(root, 'samples/exec-6.1.layout.json')
@@ -18,8 +16,12 @@ export async function benchFiles(root: string, report: Report, megabytes: number
     const text = fill(join(dir, 'text'), log, megabytes)
     const raw = fill(join(dir, 'raw'), words(), megabytes)
     const out = join(dir, 'out')
-    const hypva = (...args: string[]) => ({ run: () => run(process.execPath, [main, ...args]) })
-    const shell = (script: string) => ({ run: () => run('sh', ['-c', script]) })
+    // Each output is a new file: to empty an old one takes as long as to write some of the new one.
+    const before = () => {
+      for (const old of [out, `${out}.cp`, `${out}.perl`, `${out}.mawk`]) rmSync(old, { force: true })
+    }
+    const hypva = (...args: string[]) => ({ before, run: () => run(process.execPath, [main, ...args]) })
+    const shell = (script: string) => ({ before, run: () => run('sh', ['-c', script]) })
     const translate = `"${process.execPath}" "${main}" translate -l "${layout}"`
 
     const size = (ms: number) => `${(megabytes / ms).toFixed(2)} GB/s`
@@ -76,7 +78,36 @@ export async function benchFiles(root: string, report: Report, megabytes: number
       ratio(perlTimes.get('hypva translate')!, perlTimes.get('perl -pe')!),
       12,
     )
-    execFileSync('cmp', [out, `${out}.perl`])
+    run('sh', ['-c', `${perl} "${part}" > "${out}.perl"`])
+    run(process.execPath, [main, 'translate', part, '-l', layout, '-o', out])
+    run('cmp', [out, `${out}.perl`])
+
+    // mawk computes in doubles: exact where no more than 53 bits change, as from hyp to physical addresses.
+    if (spawnSync('mawk', ['-W', 'version']).status === 0) {
+      const lines = fill(join(dir, 'lines'), log.subarray(0, log.lastIndexOf(10) + 1), megabytes * 0.1)
+      const physical = ['translate', lines, '-l', layout, '--from', 'hyp', '--to', 'phys', '-o', out]
+      const mawk = `mawk -f "${join(root, 'bench/hyp-to-phys.awk')}" "${lines}" > "${out}.mawk"`
+      const mawkTimes = await measure(
+        [
+          { name: 'hypva translate', ...hypva(...physical) },
+          { name: 'mawk', ...shell(mawk) },
+        ],
+        {
+          rounds: 3,
+          time: 0,
+          iterations: 1,
+        },
+      )
+      report.table(
+        `Text, hyp to phys, file to file, ${Math.round(megabytes * 0.1)} MB`,
+        [...mawkTimes.values()],
+        (ms) => `${((megabytes * 0.1) / ms).toFixed(2)} GB/s`,
+      )
+      report.ratio('text file to file / mawk', ratio(mawkTimes.get('hypva translate')!, mawkTimes.get('mawk')!))
+      run('sh', ['-c', mawk])
+      run(process.execPath, [main, ...physical])
+      run('cmp', [out, `${out}.mawk`])
+    }
 
     const rawTimes = await measure(
       [

@@ -1,4 +1,5 @@
-// npm run bench [-- --json] [-- --size MB] [-- --only batch|cost|text|names|files]: hypva beside what one would use instead, in one run. Only ratios are worth quoting.
+// npm run bench [-- --json] [--only batch|cost|text|names|files] [--size MB] [--dir DIR]: hypva beside what one would use
+// instead, in one run. Only ratios are worth quoting.
 import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -18,6 +19,7 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     size: { type: 'string', default: '1000' },
     only: { type: 'string' },
+    dir: { type: 'string' },
   },
 })
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..')
@@ -38,7 +40,7 @@ const groups: Record<string, () => Promise<void>> = {
   cost: () => benchCost(layout, report),
   text: () => benchText(root, native, report),
   names: () => benchNames(root, report),
-  files: () => benchFiles(root, report, Number(values.size)),
+  files: () => benchFiles(root, report, Number(values.size), values.dir),
 }
 for (const [name, run] of Object.entries(groups)) if (values.only === undefined || values.only === name) await run()
 native?.stop()

@@ -7,6 +7,8 @@ import { Bench } from 'tinybench'
 export interface Subject {
   readonly name: string
   readonly repetitions?: number
+  /** What is done before each call, untimed. */
+  before?(): void
   run(): unknown
 }
 
@@ -43,11 +45,12 @@ export async function measure(
     // Whoever comes first finds other caches and clocks than the rest: each does in one of the rounds.
     const first = round % subjects.length
     for (const subject of [...subjects.slice(first), ...subjects.slice(0, first)]) {
-      bench.add(subject.name, () => {
+      const call = () => {
         const result = subject.run()
         if (result instanceof Promise) return result.then(duration)
         return duration(result)
-      })
+      }
+      bench.add(subject.name, call, { beforeEach: () => subject.before?.() })
     }
     await bench.run()
     for (const task of bench.tasks) {

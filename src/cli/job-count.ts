@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os'
 
 /** Bytes a block: large enough that handing it out costs nothing, small enough that jobs stay within their memory. */
-export const BLOCK = 1 << 20
+export const BLOCK = 1 << 21
 
 /** Below this many bytes a second thread takes longer to start than it saves. */
-const WORTH_IT = 24 << 20
+const WORTH_IT = 128 << 20
 
 /**
  * How many jobs a regular file of `size` bytes is best translated by, at most `wanted` if that is given. 0: what there is to

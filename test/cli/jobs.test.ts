@@ -1,13 +1,15 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { jobsFor } from '../../src/cli/job-count.ts'
 import { fixture } from '../fixtures.ts'
 import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()
 const LAYOUT = join(ROOT, 'samples/exec-6.1.layout.json')
-const BLOCK = 1 << 20
+const BLOCK = 1 << 21
 
 const log = fixture('traces/exec-6.1-kaslr.log.gz')
 
@@ -89,10 +91,16 @@ describe('however many jobs, the bytes are those of a pipe', () => {
   })
 
   test('a large file is shared without being asked', () => {
-    const input = Buffer.concat(Array(8).fill(log))
-    expect(input.length).toBeGreaterThan(24 << 20)
+    const input = Buffer.concat(Array(1 + Math.floor((128 << 20) / log.length)).fill(log))
+    expect(jobsFor(input.length, undefined)).toBe(Math.min(availableParallelism(), 65))
     const piped = translatePiped(input, '--from', 'hyp')
     expect(translate(input, undefined, '--from', 'hyp').bytes.equals(piped.bytes)).toBe(true)
+  })
+
+  test('a small one is not, and none by more jobs than there are blocks', () => {
+    expect([0, 1, BLOCK].map((size) => jobsFor(size, undefined))).toEqual([0, 0, 0])
+    expect([BLOCK + 1, 100 << 20].map((size) => jobsFor(size, undefined))).toEqual([1, 1])
+    expect([BLOCK, BLOCK + 1, 5 * BLOCK].map((size) => jobsFor(size, 4))).toEqual([0, 2, 4])
   })
 })
 

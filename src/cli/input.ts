@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, read, readSync, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, read, readSync, statSync } from 'node:fs'
 import { createGunzip } from 'node:zlib'
 import { Failure, systemFailure } from './failure.js'
 
@@ -46,7 +46,7 @@ export async function openInput(file: string, blocking = false): Promise<Input> 
   }
   const stat = fstatSync(fd)
   if (stat.isDirectory()) throw new Failure(`cannot read ${name}: is a directory`)
-  const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking)
+  const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
   const head = await peek(source)
   const whole = head.length === 0 ? source : new Prefixed(head, source)
   return head.length >= GZIP_HEADER && isGzip(head.subarray(0, GZIP_HEADER)) ? new GzipInput(name, whole) : whole
@@ -81,15 +81,19 @@ class PipeInput implements Input {
   readonly file = undefined
   private readonly fd: number
   private blocking: boolean
-  constructor(name: string, fd: number, blocking: boolean) {
+  /** The same pipe, read without waiting; undefined where that cannot be. */
+  private readonly present: number | undefined
+  constructor(name: string, fd: number, blocking: boolean, pipe: boolean) {
     this.name = name
     this.fd = fd
     this.blocking = blocking
+    this.present = pipe && blocking ? openPresent(fd) : undefined
   }
   fill(space: Uint8Array): number | Promise<number> {
     if (this.blocking) {
       try {
-        return readSync(this.fd, space, 0, space.length, null)
+        const count = readSync(this.fd, space, 0, space.length, null)
+        return count === 0 ? 0 : count + this.fillPresent(space.subarray(count))
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException
         if (code === 'EOF') return 0
@@ -110,8 +114,33 @@ class PipeInput implements Input {
       attempt()
     })
   }
+  /** Reads what has come meanwhile: fewer and larger pieces, and none that somebody would wait for. */
+  private fillPresent(space: Uint8Array): number {
+    let length = 0
+    while (this.present !== undefined && length < space.length) {
+      try {
+        const count = readSync(this.present, space, length, space.length - length, null)
+        if (count === 0) break
+        length += count
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EAGAIN') break
+        throw error
+      }
+    }
+    return length
+  }
   close(): void {
+    if (this.present !== undefined) closeSync(this.present)
     if (this.fd !== STDIN) closeSync(this.fd)
+  }
+}
+
+/** Another descriptor of a pipe, which does not wait (Linux). */
+function openPresent(fd: number): number | undefined {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch {
+    return undefined
   }
 }
 

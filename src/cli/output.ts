@@ -7,6 +7,7 @@ import {
   type Stats,
   statSync,
   unlinkSync,
+  write,
   writeSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -21,6 +22,8 @@ export interface Output {
   /** A regular file of our own, which may be written at any place; `length` is what it has so far. */
   readonly file: { readonly fd: number; length: number } | undefined
   write(bytes: Uint8Array): void
+  /** The same while the caller goes on; until it is done `bytes` stay as they are and nothing else is written. */
+  writeLater(bytes: Uint8Array): Promise<void>
   /** The data is complete: a file takes its place. */
   finish(): void
   /** Something failed: what stood there before stays. */
@@ -87,6 +90,19 @@ class Descriptor implements Output {
         if ((error as NodeJS.ErrnoException).code === 'EAGAIN') sleep(2)
         else throw systemFailure('cannot write', this.name, error)
       }
+    }
+    if (this.file !== undefined) this.file.length += bytes.length
+  }
+  async writeLater(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; ) {
+      const position = this.file === undefined ? null : this.file.length + at
+      at += await new Promise<number>((resolve, reject) => {
+        write(this.fd, bytes, at, bytes.length - at, position, (error, count) => {
+          if (error === null) resolve(count)
+          else if (error.code === 'EAGAIN') setTimeout(resolve, 2, 0)
+          else reject(systemFailure('cannot write', this.name, error))
+        })
+      })
     }
     if (this.file !== undefined) this.file.length += bytes.length
   }

@@ -13,6 +13,7 @@ import { TextRewriter } from '../translate/text.js'
 import { Failure } from './failure.js'
 import { checkInputs, type Input, openInput } from './input.js'
 import { jobsFor } from './job-count.js'
+import { LateWriter } from './late-writer.js'
 import { layoutOption, readLayout, spaceOption } from './options.js'
 import { type Output, openOutput, say } from './output.js'
 import { openProgress, type Progress } from './progress.js'
@@ -312,6 +313,7 @@ function parseCount(text: string): number {
 }
 
 async function pump(input: Input, rewriter: Rewriter, output: Output, progress: Progress): Promise<void> {
+  const writer = new LateWriter(output)
   for (let turn = 1; ; turn++) {
     const space = rewriter.space()
     let count: number
@@ -322,12 +324,13 @@ async function pump(input: Input, rewriter: Rewriter, output: Output, progress: 
       if (typeof filled === 'number' && turn % 16 === 0) await new Promise(setImmediate)
     } catch (error) {
       // What was held back as the beginning of an address is part of what could be read.
-      output.write(rewriter.commit(0, true))
+      await writer.write(rewriter.commit(0, true))
+      await writer.flush()
       throw error
     }
     const bytes = rewriter.commit(count, count === 0)
-    if (bytes.length > 0) output.write(bytes)
-    if (count === 0) return
+    if (bytes.length > 0) await writer.write(bytes)
+    if (count === 0) return writer.flush()
     progress.add(count)
   }
 }

@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
@@ -9,6 +9,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
@@ -370,6 +371,38 @@ describe('a filter', () => {
     }
     child.stdin.end()
     expect(await new Promise((resolve) => child.on('close', resolve))).toBe(0)
+  })
+
+  test('a pipe that pauses after any number of bytes is answered up to there', async () => {
+    const fifo = join(dir, 'fifo')
+    execFileSync('mkfifo', [fifo])
+    const child = spawn('sh', ['-c', 'exec "$0" "$1" translate -l "$2" < "$3"', process.execPath, MAIN, LAYOUT, fifo])
+    let arrived = 0
+    let more = () => {}
+    child.stdout.on('data', (bytes: Buffer) => {
+      arrived += bytes.length
+      more()
+    })
+    const pipe = await open(fifo, 'w')
+    // A pipe holds 64 KiB, a chunk 256 KiB.
+    let sent = 0
+    for (const size of [1, 4096, 65535, 65536, 65537, 131072, 262143, 262144, 262145, 1_000_000]) {
+      // A line's end at the end: nothing can be the beginning of an address.
+      const bytes = Buffer.alloc(size, `${KERNEL[0]} and more\n`).fill('\n', size - 1)
+      for (let at = 0; at < size; ) at += (await pipe.write(bytes, at)).bytesWritten
+      sent += size
+      while (arrived < sent) await new Promise<void>((resolve) => (more = resolve))
+      expect(arrived).toBe(sent)
+    }
+    await pipe.close()
+    expect(await new Promise((resolve) => child.on('close', resolve))).toBe(0)
+  })
+
+  test('a full disk behind a large pipe: one line', () => {
+    const script = 'yes "$3 and more" | head -n 200000 | "$0" "$1" translate -l "$2" > /dev/full'
+    const { status, stderr } = spawnSync('bash', ['-c', script, process.execPath, MAIN, LAYOUT, KERNEL[0]!])
+    expect(stderr.toString()).toMatch(/^hypva: cannot write standard output: no space left on the device\n$/)
+    expect(status).toBe(2)
   })
 
   test('memory stays below 120 MB on 2 GB through a pipe', () => {

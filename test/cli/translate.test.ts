@@ -282,6 +282,17 @@ describe('the output file is the old one or the complete new one', () => {
     expect(shell.status).toBe(2)
   })
 
+  test('no room for the end of it', () => {
+    // One large piece and nothing behind it: what becomes of it is known only after all has been read.
+    const text = file('large.txt', `${'no address in this line\n'.repeat(8000)}`)
+    const out = file('kept.txt', 'old')
+    const script = 'trap "" XFSZ; ulimit -f 100; exec "$0" "$1" translate "$2" -l "$3" -o "$4"'
+    const { status, stderr } = spawnSync('bash', ['-c', script, process.execPath, MAIN, text, LAYOUT, out])
+    expect(stderr.toString()).toBe(`hypva: cannot write ${out}: file too large\n`)
+    expect(status).toBe(2)
+    expect(readFileSync(out, 'utf8')).toBe('old')
+  })
+
   test('a full file system, a read-only one', () => {
     // Both need a mount of their own; where there is no right to make one, the folder's own limits say the same.
     const mount = join(dir, 'mnt')

@@ -3,28 +3,30 @@ import { TextRewriter } from '#dist/translate/text.js'
 import { measure, type Subject } from './measure.js'
 import type { Report } from './report.js'
 
+/** A call on `size` addresses, as often as it takes to be seen on a clock. */
+function often(name: string, size: number, call: () => unknown): { name: string; addresses: number; run: () => void } {
+  const calls = Math.max(1, Math.floor(16384 / size))
+  const run = () => {
+    for (let i = 0; i < calls; i++) call()
+  }
+  return { name, addresses: calls * size, run }
+}
+
 /** What one address costs in each tier of the library, in nanoseconds. */
 export async function benchCost(layout: HypLayout, report: Report): Promise<void> {
   const translator = createTranslator(layout, { from: 'linear', to: 'linear' })
   const address = translator.segments[0]!.start + 0x1000n
   const tiers: { name: string; addresses: number; run: () => unknown }[] = []
-  const single = () => {
-    for (let i = 0; i < 1000; i++) translator.translate(address)
-  }
-  tiers.push({ name: 'translate(), one bigint', addresses: 1000, run: single })
+  tiers.push(often('translate(), one bigint', 1, () => translator.translate(address)))
   for (const size of [1, 16, 64, 256, 1024, 4096, 1 << 20]) {
     const input = new BigUint64Array(size).fill(address)
     const output = new BigUint64Array(size)
-    tiers.push({
-      name: `translateBatch() of ${size}`,
-      addresses: size,
-      run: () => translator.translateBatch(input, output),
-    })
+    tiers.push(often(`translateBatch() of ${size}`, size, () => translator.translateBatch(input, output)))
   }
   for (const size of [16, 4096, 1 << 20]) {
     const resident = translator.allocate(size)
     resident.addresses.fill(address)
-    tiers.push({ name: `resident batch of ${size}`, addresses: size, run: () => resident.translate() })
+    tiers.push(often(`resident batch of ${size}`, size, () => resident.translate()))
   }
   const line = Buffer.from(`${address.toString(16)}\n`.repeat(3000))
   const rewriter = new TextRewriter({ kind: 'checked', segments: translator.segments })

@@ -6,6 +6,14 @@ import { textInputs } from './inputs.js'
 import { measure, ratio, type Subject } from './measure.js'
 import type { Report } from './report.js'
 
+/** What nothing that runs in Node can beat: it only writes, in the blocks of the jobs. */
+const WRITER = `
+  const { openSync, statSync, writeSync } = require('node:fs')
+  const [out, like] = process.argv.slice(1)
+  const block = Buffer.alloc(2 ** 21, 'x')
+  const fd = openSync(out, 'w')
+  for (let rest = statSync(like).size; rest > 0; ) rest -= writeSync(fd, block, 0, Math.min(rest, block.length))`
+
 /** Whole processes, file to file, on files that are in the page cache. */
 export async function benchFiles(root: string, report: Report, megabytes: number, place?: string): Promise<void> {
   const dir = mkdtempSync(join(place ?? tmpdir(), 'hypva-bench-'))
@@ -33,8 +41,13 @@ export async function benchFiles(root: string, report: Report, megabytes: number
         { name: 'hypva translate --jobs 1', ...hypva('translate', text, '-l', layout, '-o', out, '--jobs', '1') },
         { name: 'hypva translate', ...hypva('translate', text, '-l', layout, '-o', out) },
         { name: 'cp', ...shell(`cp "${text}" "${out}.cp"`) },
+        {
+          name: 'Node, writing as much of nothing',
+          before,
+          run: () => run(process.execPath, ['-e', WRITER, out, text]),
+        },
       ],
-      { rounds: 9, time: 0, iterations: 1 },
+      { rounds: 15, time: 0, iterations: 1 },
     )
     report.table(`Text, file to file, ${megabytes} MB`, [...textTimes.values()], size)
     report.ratio(
@@ -46,6 +59,10 @@ export async function benchFiles(root: string, report: Report, megabytes: number
       'text file to file, default jobs / cp',
       ratio(textTimes.get('hypva translate')!, textTimes.get('cp')!),
       1,
+    )
+    report.ratio(
+      'Node, writing as much of nothing / cp',
+      ratio(textTimes.get('Node, writing as much of nothing')!, textTimes.get('cp')!),
     )
     for (const [what, jobs] of [
       ['one job', ['--jobs', '1']],

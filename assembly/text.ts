@@ -107,7 +107,8 @@ const ONE_PAIR: u32 = 1
 const ALL_PAIRS: u32 = 2
 const SEARCH: u32 = 3
 
-// What is known of the candidates' digits: nothing, that there are nine or more, that there are sixteen or more.
+// What is known of the candidates' digits: nothing, that there are nine or more, that there are sixteen or more. With the
+// last their number has not even been written; sixteen stay sixteen, so nothing is ever moved then.
 const ANY: u32 = 0
 const LONG: u32 = 1
 const SIXTEEN: u32 = 2
@@ -122,7 +123,7 @@ function choosePasses(segments: u32, minDigits: u32): void {
     overwriteTokens = overwriteByMacro
     moveTokens = moveByMacro
   } else if (segments > TRY_ALL) {
-    overwriteTokens = overwriteBySearch
+    overwriteTokens = minDigits == 16 ? overwriteSixteenBySearch : overwriteBySearch
     moveTokens = moveBySearch
   } else {
     fillPairs(segments)
@@ -157,6 +158,9 @@ function overwriteSixteenByPairs(list: usize, stop: usize, minDigits: u32, segme
 function overwriteBySearch(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
   return rewriteTokens(list, stop, minDigits, SEARCH, segments, ANY, false)
 }
+function overwriteSixteenBySearch(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
+  return rewriteTokens(list, stop, minDigits, SEARCH, segments, SIXTEEN, false)
+}
 function moveByMacro(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
   return rewriteTokens(list, stop, minDigits, MACRO_FOR_ALL, segments, ANY, true)
 }
@@ -176,8 +180,8 @@ function moveBySearch(list: usize, stop: usize, minDigits: u32, segments: u32): 
 const SIGN: u64 = 0x8000_0000_0000_0000
 
 /**
- * Writes SEGMENTS to PAIRS, two in three vectors: start + 2^63, size - 2^63, delta. There is no unsigned 64-bit vector compare;
- * flipping the sign bit of both sides makes the signed one do.
+ * Writes SEGMENTS to PAIRS, two in three vectors: start + 2^63, size - 2^63, delta. There is no unsigned 64-bit vector
+ * compare; flipping the sign bit of both sides makes the signed one do.
  */
 function fillPairs(segments: u32): void {
   pairsEnd = PAIRS
@@ -197,6 +201,8 @@ function fillLane(lane: usize, segment: usize, there: bool): void {
 /**
  * Rewrites the tokens among the candidates in [list, stop): where they stand, up to the first one whose digits change in
  * number; or `moving`, with the text between them, to `out`.
+ * @param how MACRO_FOR_ALL, ONE_PAIR, ALL_PAIRS or SEARCH
+ * @param sizes ANY, LONG or SIXTEEN
  * @returns the candidate it stopped at
  */
 // @ts-ignore: decorator
@@ -316,6 +322,7 @@ function leadingZeros(y: v128): u32 {
  * that meets a store half-way waits for it.
  * @param first the digits from the front on
  * @param last the same at the end of the vector
+ * @param long whether there are known to be eight or more
  */
 // @ts-ignore: decorator
 @inline

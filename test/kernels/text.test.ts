@@ -46,6 +46,12 @@ const MANY = plan(
     return [start, start + 0x1000n, BigInt(i) * 0x1_0000n]
   }),
 )
+const MANY_BANKS = plan(
+  ...Array.from({ length: 20 }, (_, i): [bigint, bigint, bigint] => {
+    const start = 0xffff_0000_0000_0000n + (BigInt(i) << 32n)
+    return [start, start + 0x8000_0000n, -0x1000n << BigInt(i)]
+  }),
+)
 const PLANS: Record<string, Checked> = {
   KERNEL,
   HYP,
@@ -57,6 +63,7 @@ const PLANS: Record<string, Checked> = {
   HYP_PAIR,
   BANKS_FROM_0,
   MANY,
+  MANY_BANKS,
 }
 
 /** Runs text through a rewriter in pieces of the given sizes (the last one takes the rest). */

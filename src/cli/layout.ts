@@ -10,7 +10,6 @@ import { formatU64, type Range } from '../u64.js'
 import { machineOptions, readMachine } from './machine.js'
 import { layoutOption, readLayout } from './options.js'
 import { openOutput, print, say } from './output.js'
-import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './status.js'
 import { formatRange } from './text.js'
 
@@ -84,10 +83,11 @@ function addShow(parent: Command, status: Status): void {
     .option('--json', 'print the layout as JSON, checked and in the usual order')
     .option('--svg <file>', 'also draw it as SVG (- is stdout, and then nothing else is printed)')
     .addHelpText('before', SHOW_EXAMPLES)
-    .action((options: { layout: string; json?: boolean; svg?: string }) => {
+    .action(async (options: { layout: string; json?: boolean; svg?: string }) => {
       const layout = readLayout(options.layout)
+      const { textPicture, writeSvg } = await import('./picture.js')
       if (options.svg !== undefined) writeSvg(options.svg, layout)
-      if (options.svg !== '-') print(options.json ? formatLayout(layout) : format(layout))
+      if (options.svg !== '-') print(options.json ? formatLayout(layout) : `${format(layout)}\n${textPicture(layout)}`)
       status.exitCode = 0
     })
 }
@@ -116,7 +116,7 @@ function format(layout: HypLayout): string {
   if (layout.mode !== 'vhe') lines.push('', 'Hyp addresses', ...hypRegions(layout).map(formatRegion))
   const problems = layoutProblems(layout)
   if (problems.length > 0) lines.push('', 'Problems', ...problems.map(({ kind, message }) => `  ${kind}: ${message}`))
-  return `${lines.join('\n')}\n\n${textPicture(layout)}`
+  return `${lines.join('\n')}\n`
 }
 
 function field(name: string, value: string): string {

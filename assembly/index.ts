@@ -10,7 +10,6 @@ import {
   RESULT,
   SEGMENT_CAPACITY,
   SEGMENTS,
-  TEXT_SLACK,
 } from './memory'
 
 export { maskTag, swapBytes } from './mask-tag'
@@ -48,8 +47,4 @@ export function nameSegmentCapacity(): u32 {
 /** First byte that belongs to the host. */
 export function heapAt(): usize {
   return HEAP
-}
-/** Bytes a host leaves free before and behind a text chunk. */
-export function textSlack(): u32 {
-  return TEXT_SLACK
 }

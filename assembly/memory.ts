@@ -38,7 +38,6 @@ export const MACRO: usize = 0x1080
  * The symbol table's places: u32 entries, u32 starts, u32 texts, u32 buckets, u64 base, u64 span, u32 shift. See names.ts.
  */
 export const NAMES: usize = 0x10c0
-export const NAMES_COUNT: usize = 0
 export const NAMES_STARTS: usize = 4
 export const NAMES_TEXTS: usize = 8
 export const NAMES_BUCKETS: usize = 12

@@ -59,7 +59,8 @@ let firstMiss: usize = 0
  * previous bytes (0 at its beginning). Not `last`: bytes at the end that may belong to a token going on in the next chunk
  * are not consumed. `dst` has room for 5 * length + TEXT_SLACK bytes.
  * @param segments entries of SEGMENTS to use, or 0xffffffff: apply MACRO to every token
- * @param minDigits tokens with fewer digits than this (1 … 16) are known not to translate, and are not looked at or counted
+ * @param minDigits tokens with fewer digits than this (1 … 16) are known not to translate, and are not looked at or counted;
+ * with MACRO all translate, and it is 1
  * @returns where the text that came out stands: src or dst. RESULT has its length and what was counted.
  */
 export function rewriteText(src: usize, length: u32, dst: usize, last: bool, segments: u32, minDigits: u32): usize {
@@ -185,8 +186,9 @@ const SIGN: u64 = 0x8000_0000_0000_0000
  */
 function fillPairs(segments: u32): void {
   pairsEnd = PAIRS
-  for (let i: u32 = 0; i < segments; i += 2) {
-    fillLane(pairsEnd, SEGMENTS + <usize>i * SEGMENT_BYTES, true)
+  // One pair at least is looked at.
+  for (let i: u32 = 0; i < max<u32>(segments, 1); i += 2) {
+    fillLane(pairsEnd, SEGMENTS + <usize>i * SEGMENT_BYTES, i < segments)
     fillLane(pairsEnd + 8, SEGMENTS + <usize>(i + 1) * SEGMENT_BYTES, i + 1 < segments)
     pairsEnd += PAIR_BYTES
   }

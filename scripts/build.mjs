@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join, relative, sep } from 'node:path'
+import { dirname, join, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { rolldown } from 'rolldown'
 
@@ -26,19 +26,23 @@ function bin(name, command) {
 
 /** The licenses of the packages that modules come from. */
 function licensesOf(modules) {
-  const folder = join(root, 'node_modules')
-  const names = new Set(
-    modules
-      .map((id) => relative(folder, id).split(sep))
-      .filter(([first]) => first !== '..')
-      .map(([first]) => first),
-  )
-  return [...names]
+  const inside = `${sep}node_modules${sep}`
+  const folders = modules
+    .filter((id) => id.includes(inside))
+    .map((id) => {
+      const at = id.lastIndexOf(inside) + inside.length
+      const [first, second] = id.slice(at).split(sep)
+      return id.slice(0, at) + (first.startsWith('@') ? join(first, second) : first)
+    })
+  if (folders.length === 0)
+    throw new Error('scripts/build.mjs: nothing of a dependency is in the bundle; that cannot be')
+  return [...new Set(folders)]
     .sort()
-    .map((name) => {
-      const read = (file) => readFileSync(join(folder, name, file), 'utf8')
-      const license = readdirSync(join(folder, name)).find((file) => /^licen[cs]e/i.test(file))
-      return `${name} ${JSON.parse(read('package.json')).version}\n\n${read(license)}`
+    .map((folder) => {
+      const read = (file) => readFileSync(join(folder, file), 'utf8')
+      const license = readdirSync(folder).find((file) => /^licen[cs]e/i.test(file))
+      const { name, version } = JSON.parse(read('package.json'))
+      return `${name} ${version}\n\n${read(license)}`
     })
     .join('\n')
 }

@@ -8,10 +8,9 @@ export interface Input {
   readonly name: string
   /** A regular file, not compressed: it can be read at any place. */
   readonly file: { readonly fd: number; readonly size: number } | undefined
-  /**
-   * Reads at least one byte into `space` unless the input has ended (0). Not at once in the case of a pipe; at once, and
-   * without a promise, in the case of a file.
-   */
+  /** Reads what is there without waiting for more. 0: there is nothing now, or no more at all, or that cannot be known. */
+  present(space: Uint8Array): number
+  /** Reads at least one byte into `space` unless the input has ended (0). It may hold up the thread. */
   fill(space: Uint8Array): number | Promise<number>
   close(): void
 }
@@ -63,6 +62,9 @@ class FileInput implements Input {
     // Standard input may have been read from before; a file of /proc says 0 and has more.
     this.file = fd === STDIN || size === 0 ? undefined : { fd, size }
   }
+  present(space: Uint8Array): number {
+    return this.fill(space)
+  }
   fill(space: Uint8Array): number {
     try {
       return readSync(this.fd, space, 0, space.length, null)
@@ -82,18 +84,17 @@ class PipeInput implements Input {
   private readonly fd: number
   private blocking: boolean
   /** The same pipe, read without waiting; undefined where that cannot be. */
-  private readonly present: number | undefined
+  private readonly ready: number | undefined
   constructor(name: string, fd: number, blocking: boolean, pipe: boolean) {
     this.name = name
     this.fd = fd
     this.blocking = blocking
-    this.present = pipe && blocking ? openPresent(fd) : undefined
+    this.ready = pipe ? openReady(fd) : undefined
   }
   fill(space: Uint8Array): number | Promise<number> {
     if (this.blocking) {
       try {
-        const count = readSync(this.fd, space, 0, space.length, null)
-        return count === 0 ? 0 : count + this.fillPresent(space.subarray(count))
+        return readSync(this.fd, space, 0, space.length, null)
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException
         if (code === 'EOF') return 0
@@ -114,29 +115,30 @@ class PipeInput implements Input {
       attempt()
     })
   }
-  /** Reads what has come meanwhile: fewer and larger pieces, and none that somebody would wait for. */
-  private fillPresent(space: Uint8Array): number {
+  present(space: Uint8Array): number {
     let length = 0
-    while (this.present !== undefined && length < space.length) {
+    // A pipe gives its contents in pieces: fewer and larger ones are less work.
+    while (this.ready !== undefined && length < space.length) {
       try {
-        const count = readSync(this.present, space, length, space.length - length, null)
+        const count = readSync(this.ready, space, length, space.length - length, null)
         if (count === 0) break
         length += count
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'EAGAIN') break
-        throw error
+        // What has been read is passed on; what is wrong, if anything is, will be wrong in the next call as well.
+        if (length > 0 || (error as NodeJS.ErrnoException).code === 'EAGAIN') break
+        throw systemFailure('cannot read', this.name, error)
       }
     }
     return length
   }
   close(): void {
-    if (this.present !== undefined) closeSync(this.present)
+    if (this.ready !== undefined) closeSync(this.ready)
     if (this.fd !== STDIN) closeSync(this.fd)
   }
 }
 
 /** Another descriptor of a pipe, which does not wait (Linux). */
-function openPresent(fd: number): number | undefined {
+function openReady(fd: number): number | undefined {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch {
@@ -191,8 +193,13 @@ class Prefixed implements Input {
     this.head = head
     this.rest = rest
   }
+  present(space: Uint8Array): number {
+    return this.head.length === 0 ? this.rest.present(space) : this.takeHead(space)
+  }
   fill(space: Uint8Array): number | Promise<number> {
-    if (this.head.length === 0) return this.rest.fill(space)
+    return this.head.length === 0 ? this.rest.fill(space) : this.takeHead(space)
+  }
+  private takeHead(space: Uint8Array): number {
     const count = Math.min(this.head.length, space.length)
     space.set(this.head.subarray(0, count))
     this.head = this.head.subarray(count)
@@ -232,6 +239,10 @@ class GzipInput implements Input {
       this.failure = new Failure(`cannot read ${name}: damaged gzip data (${message})`)
       this.wake()
     })
+  }
+
+  present(): number {
+    return 0
   }
 
   async fill(space: Uint8Array): Promise<number> {

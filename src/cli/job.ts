@@ -55,7 +55,7 @@ class SideError extends Error {
 export interface JobManners {
   /** Writes while the next block is read and rewritten, rather than in between. */
   readonly overlap: boolean
-  /** Waited for after each block. */
+  /** Waited for after each block, and now and then while the turn is another's. */
   pause?(): Promise<unknown>
 }
 

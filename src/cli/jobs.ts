@@ -14,7 +14,7 @@ export interface JobsRequest {
   readonly plan: Plan
   readonly format: 'text' | 'u64le' | 'u64be'
   readonly countAll: boolean
-  /** Called with the bytes dealt with so far, now and then. */
+  /** Called with about the bytes dealt with so far, after each block of the first job. */
   onProgress(bytes: number): void
 }
 
@@ -58,14 +58,19 @@ function runInThread(data: JobData): Promise<JobResult> {
     const worker = new Worker(new URL('./job-worker.cjs', import.meta.url), {
       workerData: { data, module: kernelModule() },
     })
-    worker.once('error', (error) => {
-      stopJobs(data.control)
-      reject(error)
-    })
+    let told = false
     worker.once('message', ({ result, failure }: { result?: JobResult; failure?: JobFailure }) => {
+      told = true
       if (result !== undefined) resolve(result)
       else reject(failure)
     })
+    const fail = (error: unknown) => {
+      if (told) return
+      stopJobs(data.control)
+      reject(error)
+    }
+    worker.once('error', fail)
+    worker.once('exit', () => fail(new Error('a thread ended before its work was done')))
   })
 }
 

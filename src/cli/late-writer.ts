@@ -4,8 +4,8 @@ import type { Output } from './output.js'
 const LARGE = 65536
 
 /**
- * Writes large pieces while the next ones are read and rewritten. Small ones are written at once: somebody may be waiting
- * for them, and when nobody is any more, that is known before more is read.
+ * Writes large pieces while the next ones are read and rewritten. Small ones are written at once. Before the caller waits
+ * for anything else it calls `flush`: somebody may be waiting for what is left, or nobody may be there any more.
  */
 export class LateWriter {
   private readonly output: Output

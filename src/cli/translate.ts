@@ -318,10 +318,14 @@ async function pump(input: Input, rewriter: Rewriter, output: Output, progress: 
     const space = rewriter.space()
     let count: number
     try {
-      const filled = input.fill(space)
-      count = typeof filled === 'number' ? filled : await filled
-      // A file is read without giving way; signals and the progress bar get their turn now and then.
-      if (typeof filled === 'number' && turn % 16 === 0) await new Promise(setImmediate)
+      count = input.present(space)
+      if (count === 0) {
+        // Nothing is left unwritten while this waits, and nobody waits for it.
+        await writer.flush()
+        count = await input.fill(space)
+      }
+      // What is there is read without giving way; signals and the progress bar get their turn now and then.
+      if (turn % 16 === 0) await new Promise(setImmediate)
     } catch (error) {
       // What was held back as the beginning of an address is part of what could be read.
       await writer.write(rewriter.commit(0, true))

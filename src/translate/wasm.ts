@@ -9,7 +9,6 @@ interface KernelExports {
   segmentsAt(): number
   segmentCapacity(): number
   heapAt(): number
-  textSlack(): number
   namesAt(): number
   nameSegmentsAt(): number
   nameSegmentCapacity(): number

@@ -341,7 +341,7 @@ describe('the output file is the old one or the complete new one', () => {
 describe('a filter', () => {
   test('a closed pipe ends it quietly', () => {
     const script =
-      'yes "$3 and more" | head -n 2000000 | { "$0" "$1" translate -l "$2"; echo "exit $?" >&2; } | head -n 1'
+      'yes "$3 and more" | head -n 2000000 | { "$0" "$1" translate -l "$2"; echo "exit $?" >&2; } | true'
     const { stdout, stderr } = spawnSync('bash', ['-c', script, process.execPath, MAIN, LAYOUT, KERNEL[0]!])
     expect(stdout.toString()).toBe(`${HYP[0]} and more\n`)
     expect(stderr.toString()).toBe('exit 0\n')
@@ -407,6 +407,20 @@ describe('a filter', () => {
     }
     await pipe.close()
     expect(await new Promise((resolve) => child.on('close', resolve))).toBe(0)
+  })
+
+  test('that nobody reads on is seen while the input stays open, after a large piece as well', async () => {
+    // Fits a pipe at once, and makes more than 64 KiB.
+    const burst = file('burst', '0x89b380ef1c00 and more\n'.repeat(2600))
+    const script =
+      '{ cat "$3"; exec sleep 1000; } | { "$0" "$1" translate -l "$2" --from hyp; echo "exit $?" >&2; } | true'
+    const child = spawn('bash', ['-c', script, process.execPath, MAIN, LAYOUT, burst], { detached: true })
+    try {
+      const said = await new Promise((resolve) => child.stderr.once('data', (bytes) => resolve(String(bytes))))
+      expect(said).toBe('exit 0\n')
+    } finally {
+      process.kill(-child.pid!)
+    }
   })
 
   test('a full disk behind a large pipe: one line', () => {

@@ -186,6 +186,45 @@ describe.each(Object.keys(PLANS))('text kernel, plan %s', (name) => {
   })
 })
 
+// Every pass there is: by the number of segments, the digits of the lowest, and whether translation changes their number.
+describe.each([1, 2, 3, 16, 17, 40])('%i segments', (count) => {
+  test.each(
+    [2, 9, 12, 16].flatMap(
+      (digits) =>
+        [
+          [digits, 'stay as many', 0x100n],
+          [digits, 'become more or fewer', 0x9_8765_4321_0000n],
+        ] as const,
+    ),
+  )('of %i digits and more that %s', (digits, _, delta) => {
+    // Disjoint, and a few bytes each: any number of them fits two digits.
+    const start = 16n ** BigInt(digits - 1)
+    const step = digits === 2 ? 4n : 0x1000n
+    const p = plan(
+      ...Array.from({ length: count }, (_, i): [bigint, bigint, bigint] => {
+        const at = start + BigInt(i) * step
+        return [at, at + 3n, delta]
+      }),
+    )
+    const near = fc
+      .tuple(fc.nat({ max: count - 1 }), fc.integer({ min: -1, max: 4 }))
+      .map(([i, d]) => BigInt.asUintN(64, start + BigInt(i) * step + BigInt(d)))
+    const word = fc.oneof(
+      near.map((x) => `0x${x.toString(16)}`),
+      near.map((x) => x.toString(16).toUpperCase()),
+      near.map((x) => x.toString(16).padStart(16, '0')),
+      fc.constantFrom(' ', '\n', '_', 'x', '0x', ' and so on '),
+    )
+    const text = fc.array(fc.tuple(word, fc.constantFrom(' ', ',', '')), { maxLength: 60 })
+    fc.assert(
+      fc.property(text, fc.array(fc.nat({ max: 200 }), { maxLength: 3 }), (words, cuts) =>
+        check(p, words.flat().join(''), cuts),
+      ),
+      { numRuns: 60 },
+    )
+  })
+})
+
 test('the macro goes to every token', () => {
   const mask = 0xffff_ffffn
   const tag = 0x12_0000_0000n

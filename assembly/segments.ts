@@ -16,7 +16,8 @@ import {
 export const TRY_ALL: u32 = 16
 
 const SPLAT_BYTES: usize = 48
-const SIGN: u64 = 0x8000_0000_0000_0000
+/** Flipped on both sides of a comparison, the signed one that vectors have tells unsigned numbers. */
+export const SIGN: u64 = 0x8000_0000_0000_0000
 
 /** The entry of the table whose segment holds x, or 0. */
 // @ts-ignore: decorator

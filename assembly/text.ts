@@ -38,7 +38,7 @@ import {
   TEXT_TILE,
 } from './memory'
 import { BARE_DIGITS, CANDIDATE_BYTES, CANDIDATE_DIGITS, collectorOf, isPrefixed, restOf, safeEnd } from './runs'
-import { findSegment, TRY_ALL } from './segments'
+import { findSegment, SIGN, TRY_ALL } from './segments'
 
 // State of a chunk between its tiles.
 /** Where the next byte to be copied stands in the chunk, once copying has begun. */
@@ -177,8 +177,6 @@ function moveByPairs(list: usize, stop: usize, minDigits: u32, segments: u32): u
 function moveBySearch(list: usize, stop: usize, minDigits: u32, segments: u32): usize {
   return rewriteTokens(list, stop, minDigits, SEARCH, segments, ANY, true)
 }
-
-const SIGN: u64 = 0x8000_0000_0000_0000
 
 /**
  * Writes SEGMENTS to PAIRS, two in three vectors: start + 2^63, size - 2^63, delta. There is no unsigned 64-bit vector

@@ -1,23 +1,23 @@
 // One of the jobs of a translation of a regular file into another: takes blocks of the input in turn, reads and rewrites
 // them, and writes what comes out behind what the blocks before have come to.
 import { readSync, write, writeSync } from 'node:fs'
-import { BinaryRewriter } from '../translate/binary.js'
+import type { BinaryRewriter } from '../translate/binary.js'
 import { CUT_CONTEXT, CUT_WINDOW, cutOffset } from '../translate/cuts.js'
-import type { Plan } from '../translate/plan.js'
 import { addCounts, newCounts, type RewriteCounts } from '../translate/rewriter.js'
-import { TextRewriter } from '../translate/text.js'
+import type { TextRewriter } from '../translate/text.js'
+import { newRewriter, type Translation } from './format.js'
+
+/** Bytes by which a block may be longer for the sake of its cuts: CUT_WINDOW, up to a multiple of 8. */
+const CUT_ROOM = (CUT_WINDOW + 7) & ~7
 
 /** What every job of a translation is told. */
-export interface JobData {
+export interface JobData extends Translation {
   readonly input: number
   readonly output: number
   /** Bytes of input. */
   readonly size: number
   /** Bytes a block, a multiple of 8. */
   readonly block: number
-  readonly plan: Plan
-  readonly format: 'text' | 'u64le' | 'u64be'
-  readonly countAll: boolean
   /** Next block to take, the block whose turn it is to be written, and whether a job has failed. */
   readonly control: Int32Array
   /** Where in the output the next block goes. */
@@ -64,7 +64,7 @@ export async function runJob(data: JobData, { overlap, pause }: JobManners): Pro
   const { size, block, control, position } = data
   const blocks = Math.ceil(size / block)
   // What is being written is not to be touched: then there is another rewriter for the next block.
-  const rewriters = Array.from({ length: overlap ? 2 : 1 }, () => newRewriter(data))
+  const rewriters = Array.from({ length: overlap ? 2 : 1 }, () => newRewriter(data, block + CUT_ROOM))
   let writing: Promise<void> = Promise.resolve()
   let truncated: string | undefined
   try {
@@ -123,11 +123,6 @@ async function takeTurn(control: Int32Array, index: number, pause: JobManners['p
     if (Atomics.wait(control, TURN, turn, 100) === 'timed-out') await pause?.()
   }
   return true
-}
-
-function newRewriter({ plan, format, countAll, block }: JobData): TextRewriter | BinaryRewriter {
-  if (format === 'text') return new TextRewriter(plan, { countAll, chunk: block + CUT_WINDOW })
-  return new BinaryRewriter(plan, format === 'u64le' ? 'le' : 'be', block)
 }
 
 /** Where the input is cut near a place: in text where no token is, in raw words at a whole one. */

@@ -1,19 +1,16 @@
 import { Worker } from 'node:worker_threads'
-import type { Plan } from '../translate/plan.js'
 import { addCounts, newCounts } from '../translate/rewriter.js'
 import { kernelModule } from '../translate/wasm.js'
 import { Failure, systemFailure } from './failure.js'
+import type { Translation } from './format.js'
 import { failureOf, type JobData, type JobFailure, type JobResult, runJob, stopJobs, TURN } from './job.js'
 import { BLOCK } from './job-count.js'
 
 /** A regular file to translate into another one by jobs, each reading and writing where its blocks are. */
-export interface JobsRequest {
+export interface JobsRequest extends Translation {
   readonly jobs: number
   readonly input: { readonly name: string; readonly fd: number; readonly size: number }
   readonly output: { readonly name: string; readonly fd: number; readonly position: number }
-  readonly plan: Plan
-  readonly format: 'text' | 'u64le' | 'u64be'
-  readonly countAll: boolean
   /** Called with about the bytes dealt with so far, after each block of the first job. */
   onProgress(bytes: number): void
 }

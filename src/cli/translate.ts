@@ -1,16 +1,15 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { HypvaError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
-import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
 import { Census } from '../translate/census.js'
 import { createNamer, type Namer } from '../translate/namer.js'
 import { NameRewriter } from '../translate/names.js'
-import { checkedPlan, type Plan, uncheckedPlan } from '../translate/plan.js'
+import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
 import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
 import { SPACES, type Space } from '../translate/segments.js'
-import { TextRewriter } from '../translate/text.js'
 import { Failure } from './failure.js'
+import { type Format, newRewriter, orderOf, type Translation } from './format.js'
 import { checkInputs, type Input, openInput } from './input.js'
 import { jobsFor } from './job-count.js'
 import { LateWriter } from './late-writer.js'
@@ -42,7 +41,7 @@ interface TranslateOptions {
   layout: string
   from?: Space
   to?: Space | 'name'
-  format: 'text' | 'u64le' | 'u64be'
+  format: Format
   annotate?: boolean
   symbols?: string[]
   rawNames?: boolean
@@ -103,11 +102,7 @@ export function addTranslate(program: Command, status: Status): void {
 }
 
 async function translate(files: string[], options: TranslateOptions): Promise<number> {
-  const { symbols = [] } = options
-  refuse(options)
-  if ([options.layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
-    throw new Failure('standard input (-) is named twice')
-  }
+  refuse(files, options)
   const layout = readLayout(options.layout)
   const work = workOf(layout, options)
   checkInputs(files)
@@ -155,17 +150,15 @@ class Truncated extends Failure {}
 /** All inputs through one count. */
 async function summarize(files: string[], options: TranslateOptions): Promise<number> {
   const { symbols = [], from, format, top, json, stats } = options
-  refuse(options)
-  if ([options.layout, ...symbols, ...files].filter((file) => file === '-').length > 1) {
-    throw new Failure('standard input (-) is named twice')
-  }
+  refuse(files, options)
   const layout = readLayout(options.layout)
   checkInputs(files)
+  const order = orderOf(format)
   const census = new Census(layout, {
     chunk: CHUNK,
     ...(from && { from }),
     ...(symbols.length > 0 && { namer: namerOf(layout, options, from) }),
-    ...(format !== 'text' && { order: format === 'u64le' ? 'le' : 'be' }),
+    ...(order !== undefined && { order }),
   })
   const output = openOutput(options.output)
   try {
@@ -242,8 +235,9 @@ async function translateInJobs(
   return counts
 }
 
-/** Options that make no sense together. */
-function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: TranslateOptions): void {
+/** What makes no sense together. */
+function refuse(files: readonly string[], options: TranslateOptions): void {
+  const { to, annotate, unchecked, symbols, summary, strict, json } = options
   if ((to === 'name' || annotate) && symbols === undefined) {
     throw new Failure(
       `${annotate ? '--annotate' : '--to name'} needs symbols: --symbols FILE (System.map, vmlinux or /proc/kallsyms)`,
@@ -256,6 +250,9 @@ function refuse({ to, annotate, unchecked, symbols, summary, strict, json }: Tra
     throw new Failure('--summary translates nothing: --to, --annotate, --unchecked and --strict do not go with it')
   }
   if (json && !summary) throw new Failure('--json is for --summary; translated text stays text')
+  if ([options.layout, ...(symbols ?? []), ...files].filter((file) => file === '-').length > 1) {
+    throw new Failure('standard input (-) is named twice')
+  }
 }
 
 /** What is done with each input: all that the options say, checked once. */
@@ -263,12 +260,7 @@ interface Work {
   /** Makes the rewriter of one input. */
   make(): Rewriter
   /** What jobs that share one input are told; absent where the work is not shared. */
-  readonly parts?: {
-    readonly plan: Plan
-    readonly format: TranslateOptions['format']
-    readonly countAll: boolean
-    readonly jobs: number | undefined
-  }
+  readonly parts?: Translation & { readonly jobs: number | undefined }
 }
 
 function workOf(layout: HypLayout, options: TranslateOptions): Work {
@@ -281,7 +273,7 @@ function workOf(layout: HypLayout, options: TranslateOptions): Work {
     strict,
     stats,
   } = options
-  const order: ByteOrder | undefined = format === 'text' ? undefined : format === 'u64le' ? 'le' : 'be'
+  const order = orderOf(format)
   const countAll = Boolean(strict || stats)
   if (to === 'name') {
     const namer = namerOf(layout, options, options.from)
@@ -295,11 +287,8 @@ function workOf(layout: HypLayout, options: TranslateOptions): Work {
     const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, countAll, chunk })
     return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
   }
-  const make =
-    order === undefined
-      ? () => new TextRewriter(plan, { chunk: CHUNK, countAll })
-      : () => new BinaryRewriter(plan, order, CHUNK)
-  return { make, parts: { plan, format, countAll, jobs: options.jobs } }
+  const translation = { plan, format, countAll }
+  return { make: () => newRewriter(translation, CHUNK), parts: { ...translation, jobs: options.jobs } }
 }
 
 function namerOf(layout: HypLayout, options: TranslateOptions, from: Space | undefined): Namer {

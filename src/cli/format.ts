@@ -1,0 +1,25 @@
+import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
+import type { Plan } from '../translate/plan.js'
+import { TextRewriter } from '../translate/text.js'
+
+/** What an input is, as --format says. */
+export type Format = 'text' | 'u64le' | 'u64be'
+
+/** The byte order of raw words; undefined for text. */
+export function orderOf(format: Format): ByteOrder | undefined {
+  return format === 'text' ? undefined : format === 'u64le' ? 'le' : 'be'
+}
+
+/** What is done with addresses: what every job of a translation is told as well. */
+export interface Translation {
+  readonly plan: Plan
+  readonly format: Format
+  /** Count every token of text that does not translate. */
+  readonly countAll: boolean
+}
+
+/** @param chunk bytes at a time, a multiple of 8 */
+export function newRewriter({ plan, format, countAll }: Translation, chunk: number): TextRewriter | BinaryRewriter {
+  const order = orderOf(format)
+  return order === undefined ? new TextRewriter(plan, { chunk, countAll }) : new BinaryRewriter(plan, order, chunk)
+}

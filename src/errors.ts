@@ -25,6 +25,8 @@ export type HypvaErrorCode =
   | 'HYPVA_PATCH'
   /** What is no symbol table, or one that does not fit the layout or the log; the message says why. */
   | 'HYPVA_SYMBOLS'
+  /** Something that would read memory of a running machine which may belong to its hypervisor. */
+  | 'HYPVA_LIVE'
   /** A binary stream whose length is not a multiple of 8 bytes. */
   | 'HYPVA_TRUNCATED'
 

@@ -7,6 +7,11 @@ export interface ByteSource {
   readonly name: string
   /** Bytes, or undefined when only reading tells (a pipe, a file of /proc). */
   readonly size: number | undefined
+  /**
+   * Whether these are the memory and files of the kernel that is running right now, as under /proc: reading the wrong page of a
+   * live /proc/kcore can panic the machine, so only what the host surely owns is read of it.
+   */
+  readonly live?: boolean
   /** Reads at `offset` into all of `into`, or less; 0 only at the end. @throws when these bytes cannot be read */
   read(offset: number, into: Uint8Array): number
 }

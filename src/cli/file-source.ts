@@ -3,6 +3,7 @@ import { gunzipSync } from 'node:zlib'
 import { type ByteSource, bytesSource } from '../source.js'
 import { Failure, systemFailure } from './failure.js'
 import { isGzip } from './input.js'
+import { isLive, kcoreFailure, refuseMemoryDevice } from './live.js'
 
 /** Compressed evidence, and evidence on standard input, is held in memory: this much of it. */
 const MOST_HELD = 1 << 28
@@ -18,6 +19,7 @@ export function openSource(file: string): ByteSource & { close(): void } {
       closeSync(fd)
       throw new Failure(`cannot read ${name}: is a directory`)
     }
+    refuseMemoryDevice(name, stat)
     const head = new Uint8Array(10)
     // A pipe is read once, from its beginning to its end.
     if (!stat.isFile()) {
@@ -35,12 +37,13 @@ export function openSource(file: string): ByteSource & { close(): void } {
       name,
       // Files of /proc say 0.
       size: stat.size === 0 ? undefined : stat.size,
+      live: isLive(fd),
       read: (offset, into) => readSync(fd, into, 0, into.length, offset),
       close: () => closeSync(fd),
     }
   } catch (error) {
     if (error instanceof Failure) throw error
-    throw systemFailure('cannot read', name, error)
+    throw kcoreFailure(file, error) ?? systemFailure('cannot read', name, error)
   }
 }
 

@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, read, readSync, statSync } from 'node:fs'
 import { createGunzip } from 'node:zlib'
 import { Failure, systemFailure } from './failure.js'
+import { kcoreFailure } from './live.js'
 
 /** A stream of bytes that reads into the caller's memory. */
 export interface Input {
@@ -26,7 +27,7 @@ export function checkInputs(files: readonly string[]): void {
     try {
       if (statSync(file).isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' })
     } catch (error) {
-      throw systemFailure('cannot read', file, error)
+      throw kcoreFailure(file, error) ?? systemFailure('cannot read', file, error)
     }
   }
 }

@@ -1,3 +1,4 @@
+import { HypvaError } from '../errors.js'
 import type { ByteSource } from '../source.js'
 import { bytesSource, forEachLine, readFully } from '../source.js'
 import { vaBitsMinOfLinkBase } from '../symbols/line.js'
@@ -7,16 +8,11 @@ import { sayVariable } from './debugger.js'
 import { type CoreSegment, type ElfCore, readElfCore } from './elf-core.js'
 import type { Fact, FileFindings, Quantity } from './facts.js'
 import { kernelKind } from './kernel-address.js'
+import { HostMemory, isLiveCore, SURELY_HOST, type SymbolAddresses } from './live.js'
 import { PatchScanner, weigh } from './patch-scan.js'
 import { KERNEL_VARIABLES } from './symbols.js'
+import { isVheText, perCpuReads } from './vhe.js'
 import { VmcoreinfoReader } from './vmcoreinfo.js'
-
-/** Addresses of symbols: where they are at run time, or where they were linked. */
-export interface SymbolAddresses {
-  readonly file: string
-  readonly linkTime: boolean
-  readonly addresses: ReadonlyMap<string, bigint>
-}
 
 /** Text of any kernel ends this far above its start. */
 const TEXT_SPAN = 1 << 26
@@ -35,7 +31,10 @@ interface KnownSegment extends CoreSegment {
   readonly index: number
 }
 
-/** Reads an ELF core: VMCOREINFO, what the program headers say, the kernel's variables where symbols tell their places, and its text. */
+/**
+ * Reads an ELF core: VMCOREINFO, what the program headers say, the kernel's variables where symbols tell their places, and its text.
+ * @throws HypvaError `HYPVA_LIVE` when all of a running kernel's memory is to be scanned
+ */
 export function readCore(
   source: ByteSource,
   findings: FileFindings,
@@ -48,32 +47,135 @@ export function readCore(
     if (core.scannable) scanWhole(source, findings)
     return
   }
+  const live = isLiveCore(source, core)
+  if (live && exhaustive) {
+    throw new HypvaError(
+      'HYPVA_LIVE',
+      `${source.name}: not scanned exhaustively: it is the memory of the running kernel, and reading a page that the hypervisor owns panics a protected host`,
+    )
+  }
   for (const warning of core.warnings) findings.note(warning)
+  const runtime = new Map<string, bigint>()
   for (const note of core.notes) {
     if (note.name !== 'VMCOREINFO') continue
     const reader = new VmcoreinfoReader(findings, (line) => `VMCOREINFO note, line ${line}`)
     forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(text.replace(/\0+$/, ''), line))
+    for (const [name, address] of reader.symbols) runtime.set(name, address)
   }
   if (!core.littleEndian) findings.note('a big-endian core: its instructions are little-endian all the same')
   const segments = classify(core, symbols, findings)
   sayHeaders(segments, findings)
-  for (const table of symbols) readVariables(source, core, segments, table, findings)
   const scanner = new PatchScanner()
+  if (live) {
+    readLive(source, core, segments, symbols, runtime, scanner, findings)
+  } else {
+    for (const table of symbols) readVariables(source, core, segments, table, findings)
+    scanSegments(source, segments, scanner, exhaustive, findings)
+  }
+  reportScan(scanner, findings, 'physical address')
+}
+
+/** Scans the kernel's text, and then all other memory unless the text has settled the matter. */
+function scanSegments(
+  source: ByteSource,
+  segments: readonly KnownSegment[],
+  scanner: PatchScanner,
+  exhaustive: boolean,
+  findings: FileFindings,
+): void {
   // By the place of the words in the file: a segment at an odd offset has others than its neighbour.
   const seen = Array.from({ length: WORD }, () => new Seen())
   const enough = () => !exhaustive && scanner.overwhelming
-  for (const { segment, from, length } of scanOrder(segments, findings)) {
-    const start = segment.offset + from
-    for (const piece of seen[start % WORD]!.add(start, start + length)) {
-      // A sequence may begin in what was seen and end here, or begin here and end there.
-      const begin = Math.max(start, piece.start - ((piece.start - start) % WORD) - OVERLAP)
-      const end = Math.min(start + length, piece.end + OVERLAP)
-      scanner.scan(source, begin, end - begin, segment.physical + BigInt(begin - segment.offset), enough)
-      if (enough()) break
+  const scan = (ranges: readonly ScanRange[]) => {
+    for (const { segment, from, length } of ranges) {
+      const start = segment.offset + from
+      for (const piece of seen[start % WORD]!.add(start, start + length)) {
+        // A sequence may begin in what was seen and end here, or begin here and end there.
+        const begin = Math.max(start, piece.start - ((piece.start - start) % WORD) - OVERLAP)
+        const end = Math.min(start + length, piece.end + OVERLAP)
+        scanner.scan(source, begin, end - begin, segment.physical + BigInt(begin - segment.offset), enough)
+        if (enough()) return
+      }
     }
-    if (enough()) break
   }
-  reportScan(scanner, findings, 'physical address')
+  const { text, rest } = scanOrder(segments, findings)
+  scan(text)
+  if (enough()) return
+  // A guest of a host with VHE may have patched text of its own in the memory that follows.
+  if (!exhaustive && scanner.groups.length === 0 && text.some((range) => sayVhe(source, range, findings))) return
+  scan(rest)
+}
+
+/** Says that the host runs with VHE, if its text shows it. */
+function sayVhe(source: ByteSource, { segment, from, length }: ScanRange, findings: FileFindings): boolean {
+  const reads = perCpuReads(source, segment.offset + from, Math.min(length, Number(SURELY_HOST)))
+  if (!isVheText(reads)) return false
+  const where = `physical address ${formatU64(segment.physical + BigInt(from))}`
+  const rule = `kernel text without a patched sequence reads per-CPU data through TPIDR_EL2 (${reads.el2} places, TPIDR_EL1 ${reads.el1}), as it is patched to when the host runs at EL2`
+  findings.say('mode', 'vhe', where, rule)
+  return true
+}
+
+/**
+ * Reads of a running kernel only what the host surely owns: its text up to where the hypervisor's begins, no further than until two
+ * patched sequences agree, and variables in pages without anything of EL2.
+ */
+function readLive(
+  source: ByteSource,
+  core: ElfCore,
+  segments: readonly KnownSegment[],
+  symbols: readonly SymbolAddresses[],
+  runtime: ReadonlyMap<string, bigint>,
+  scanner: PatchScanner,
+  findings: FileFindings,
+): void {
+  const tables = symbols.flatMap((table) => {
+    const shift = table.linkTime ? fact(findings, 'kaslrOffset') : 0n
+    return shift !== undefined && isOfThisKernel(table, shift, runtime) ? [{ symbols: table, shift }] : []
+  })
+  const [table] = tables
+  const named = table?.symbols.addresses.get('_stext')
+  const stext = runtime.get('_stext') ?? (named === undefined ? undefined : wrap64(named + table!.shift))
+  const image = segments.find(
+    ({ virtual, memorySize }) => stext !== undefined && virtual <= stext && stext - virtual < memorySize,
+  )
+  if (stext === undefined || image === undefined) {
+    findings.note(
+      'no memory was read: nothing tells which part of it is the kernel image; /proc/kallsyms read as root does',
+    )
+    return
+  }
+  const host = new HostMemory(stext, table, BigInt(fact(findings, 'pageSize') ?? 65536))
+  if (host.by !== undefined) readVariables(source, core, [image], host.by, findings, (at, size) => host.owns(at, size))
+  const range = (start: bigint, end: bigint): ScanRange => {
+    const from = Number(start - image.virtual)
+    return { segment: image, from, length: Math.max(0, Math.min(Number(end - image.virtual), image.fileSize) - from) }
+  }
+  const scan = ({ segment, from, length }: ScanRange) =>
+    scanner.scan(source, segment.offset + from, length, segment.physical + BigInt(from), () => scanner.agreed)
+  const sure = stext + SURELY_HOST < host.textEnd ? stext + SURELY_HOST : host.textEnd
+  scan(range(stext, sure))
+  if (scanner.agreed || (scanner.groups.length === 0 && sayVhe(source, range(stext, sure), findings))) return
+  if (sure < host.textEnd) scan(range(sure - BigInt(OVERLAP), host.textEnd))
+  if (scanner.groups.length > 0 || scanner.unpatched !== undefined) return
+  findings.note(
+    host.by === undefined
+      ? 'no patched kern_hyp_va sequence in the first MiB of kernel text; how far more of it may be read without touching the hypervisor only /proc/kallsyms tells: give it as well (root, kernel.kptr_restrict at 0 or 1)'
+      : "no kern_hyp_va sequence in the host's text, patched or not: this kernel is built without KVM, or older than 4.17",
+  )
+}
+
+/** Whether symbols are surely those of the kernel that is running: /proc/kallsyms itself, or what agrees with VMCOREINFO. */
+function isOfThisKernel(
+  { live, addresses }: SymbolAddresses,
+  shift: bigint,
+  runtime: ReadonlyMap<string, bigint>,
+): boolean {
+  if (live) return addresses.has('_stext')
+  return ['_stext', 'swapper_pg_dir'].every((name) => {
+    const [own, told] = [addresses.get(name), runtime.get(name)]
+    return own !== undefined && told !== undefined && wrap64(own + shift) === told
+  })
 }
 
 interface FileRange {
@@ -242,8 +344,11 @@ interface ScanRange {
   readonly length: number
 }
 
-/** Kernel text first: the image's segments, then where the image is in memory, then everything that was not seen yet. */
-function scanOrder(segments: readonly KnownSegment[], findings: FileFindings): ScanRange[] {
+/** Kernel text first: the image's segments, or where the image is in memory; then everything that was not seen yet. */
+function scanOrder(
+  segments: readonly KnownSegment[],
+  findings: FileFindings,
+): { readonly text: ScanRange[]; readonly rest: ScanRange[] } {
   const whole = (segment: KnownSegment): ScanRange => ({ segment, from: 0, length: segment.fileSize })
   const image = segments.filter(({ kind }) => kind === 'image')
   const others = segments.filter(
@@ -256,7 +361,7 @@ function scanOrder(segments: readonly KnownSegment[], findings: FileFindings): S
   const stext = fact(findings, 'stext')
   const voffset = fact(findings, 'kimageVoffset')
   if (image.length > 0 || stext === undefined || voffset === undefined)
-    return [...image.map(whole), ...others.map(whole)]
+    return { text: image.map(whole), rest: others.map(whole) }
   const text = wrap64(stext - voffset)
   const first: ScanRange[] = []
   const rest: ScanRange[] = []
@@ -273,7 +378,7 @@ function scanOrder(segments: readonly KnownSegment[], findings: FileFindings): S
     if (from + length < segment.fileSize)
       rest.push({ segment, from: from + length, length: segment.fileSize - from - length })
   }
-  return [...first, ...rest]
+  return { text: first, rest }
 }
 
 /** Sizes of the kernel's variables; 8 for all others. */
@@ -282,6 +387,7 @@ const SIZES: Readonly<Record<string, number>> = { tag_lsb: 1, kvm_mode: 4 }
 /**
  * Reads the kernel's own variables. Through the image mapping where the core has it: since 7.x the linear alias of .data and .bss is
  * unmapped and reads as zeros in /proc/kcore, so a zero read any other way says nothing.
+ * @param allowed whether the bytes at a run-time address of the image may be read
  */
 function readVariables(
   source: ByteSource,
@@ -289,6 +395,7 @@ function readVariables(
   segments: readonly KnownSegment[],
   table: SymbolAddresses,
   findings: FileFindings,
+  allowed: (address: bigint, size: number) => boolean = () => true,
 ): void {
   const voffset = fact(findings, 'kimageVoffset')
   const shift = table.linkTime ? fact(findings, 'kaslrOffset') : 0n
@@ -298,6 +405,7 @@ function readVariables(
     if (linked === undefined) return undefined
     const address = wrap64(linked + shift)
     const size = SIZES[name] ?? 8
+    if (!allowed(address, size)) return undefined
     for (const kind of ['image', 'physical', 'linear', 'either'] as const) {
       if (kind !== 'image' && voffset === undefined) continue
       for (const segment of segments) {

@@ -31,6 +31,8 @@ const UNREADABLE_CHUNKS = 16
 const LEAST_MASK_ONLY = 25
 /** Agreeing hits, with none that disagrees, after which a scan may stop. */
 const OVERWHELMING = 16
+/** As many prove the tag where every further read is a risk: by chance not even one would be there. */
+const AGREED = 2
 
 /** Sequences that show the same mask and tag. */
 export interface HitGroup extends Tag {
@@ -59,8 +61,17 @@ export class PatchScanner {
 
   /** Whether more scanning could not change the verdict. */
   get overwhelming(): boolean {
-    const [first, ...others] = this.groups
-    return first?.form === 'full' && first.count >= OVERWHELMING && others.every((group) => group.form === 'mask-only')
+    return this.agree(OVERWHELMING)
+  }
+
+  /** Whether two sequences at different places agree, and none disagrees. */
+  get agreed(): boolean {
+    return this.agree(AGREED)
+  }
+
+  private agree(least: number): boolean {
+    const full = this.groups.filter(({ form }) => form === 'full')
+    return full.length === 1 && full[0]!.count >= least
   }
 
   /**

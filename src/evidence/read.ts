@@ -2,11 +2,12 @@ import { HypvaError } from '../errors.js'
 import { LAYOUT_FIELDS, parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, forEachLine, readFully } from '../source.js'
-import { readCore, type SymbolAddresses, scanWhole } from './core.js'
+import { readCore, scanWhole } from './core.js'
 import { DebuggerReader } from './debugger.js'
 import { isElf } from './elf-core.js'
 import { FileFindings, LAYOUT_FILE } from './facts.js'
 import { IomemReader } from './iomem.js'
+import type { SymbolAddresses } from './live.js'
 import { LogReader } from './log.js'
 import { PairReader } from './pairs.js'
 import { SymbolReader } from './symbols.js'
@@ -60,7 +61,7 @@ export function readEvidence(
   const tables: SymbolAddresses[] = texts.flatMap(({ source, kinds, symbols }) => {
     if (!kinds.includes('symbols')) return []
     const addresses = new Map([...symbols.symbols].map(([name, { address }]) => [name, address] as const))
-    return [{ file: source.name, linkTime: symbols.linkTime, addresses }]
+    return [{ file: source.name, linkTime: symbols.linkTime, live: source.live === true, addresses, el2: symbols.el2 }]
   })
   for (const { findings } of texts) resolveNames(findings, tables)
   return opened.map(({ source, head }) => {

@@ -19,14 +19,20 @@ const WANTED: ReadonlySet<string> = new Set([
   '_stext',
   '_end',
   '__hyp_idmap_text_start',
+  '__hyp_text_start',
   'reserved_pg_dir',
   'swapper_pg_dir',
   ...KERNEL_VARIABLES,
 ])
 
+/** What belongs to EL2: the symbols of the nVHE object, and the bounds of its sections. */
+const EL2_SYMBOL = /^__(?:kvm_nvhe_|hyp_\w+_(?:start|end)$)/
+
 /** The symbols of one file that matter here. */
 export class SymbolReader {
   readonly symbols = new Map<string, { readonly address: bigint; readonly line: number }>()
+  /** Addresses of all symbols of EL2, by name. */
+  readonly el2 = new Map<string, bigint>()
   private readonly wanted: ReadonlySet<string>
   private count = 0
   private zero = 0
@@ -51,6 +57,7 @@ export class SymbolReader {
     }
     // Absolute symbols (section sizes, per-CPU offsets) are no addresses.
     if (symbol.type === 'A' || symbol.type === 'a') return true
+    if (EL2_SYMBOL.test(symbol.name)) this.el2.set(symbol.name, symbol.address)
     if (this.wanted.has(symbol.name) && !this.symbols.has(symbol.name)) {
       this.symbols.set(symbol.name, { address: symbol.address, line })
     }

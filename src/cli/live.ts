@@ -1,0 +1,71 @@
+import { readFileSync, type Stats, statfsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { isElf } from '../evidence/elf-core.js'
+import { Failure } from './failure.js'
+
+/** PROC_SUPER_MAGIC: what statfs says of a file under /proc, whatever its name. */
+const PROCFS = 0x9fa0
+
+/** Device numbers of /dev/mem and /dev/kmem. */
+const MEMORY_DEVICES = [0x101, 0x102]
+
+/** Whether an open file belongs to the running kernel: one of /proc, by its file system, not by its name. */
+export function isLive(fd: number): boolean {
+  try {
+    return statfsSync(`/proc/self/fd/${fd}`).type === PROCFS
+  } catch {
+    // No /proc: no file of it.
+    return false
+  }
+}
+
+/** Refuses devices that are the memory of the running machine: even asking for their first bytes can hit the hypervisor's. */
+export function refuseMemoryDevice(name: string, stat: Stats): void {
+  if (stat.isCharacterDevice() && MEMORY_DEVICES.includes(stat.rdev)) {
+    throw new Failure(
+      `cannot read ${name}: it is the memory of the running machine, and reading a page that the hypervisor owns panics a protected host; give /proc/kcore, of which only what is safe is read`,
+    )
+  }
+}
+
+/** Refuses the memory of the running kernel where only its text, symbols or layout would be read: its first bytes tell. */
+export function refuseLiveMemory(name: string, fd: number, head: Uint8Array): void {
+  if (isElf(head) && isLive(fd)) {
+    throw new Failure(
+      `cannot read ${name}: it is the memory of the running kernel; only \`hypva layout recover\` takes it`,
+    )
+  }
+}
+
+const OTHER_WAYS =
+  'Other ways to the tag: the log of a hyp panic, a vmcore of this boot, known pairs of addresses, or tag_lsb and tag_val from a debugger'
+
+/** Why /proc/kcore cannot be opened, and what else tells the layout; undefined for other files and reasons. */
+export function kcoreFailure(file: string, error: unknown): Failure | undefined {
+  if (resolve(file) !== '/proc/kcore') return undefined
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'ENOENT':
+      return new Failure(
+        `cannot read ${file}: this kernel has none (it is built without CONFIG_PROC_KCORE). ${OTHER_WAYS}`,
+      )
+    case 'EACCES':
+      return new Failure(`cannot read ${file}: permission denied; run hypva as root`)
+    case 'EPERM':
+      return new Failure(
+        lockdown() === 'confidentiality'
+          ? `cannot read ${file}: kernel lockdown is in confidentiality mode, which forbids it even to root. ${OTHER_WAYS}`
+          : `cannot read ${file}: not permitted without CAP_SYS_RAWIO, which containers do not have; run hypva as root on the host itself`,
+      )
+    default:
+      return undefined
+  }
+}
+
+/** The mode that kernel lockdown is in: none, integrity or confidentiality. */
+function lockdown(): string | undefined {
+  try {
+    return /\[(\w+)\]/.exec(readFileSync('/sys/kernel/security/lockdown', 'utf8'))?.[1]
+  } catch {
+    return undefined
+  }
+}

@@ -40,8 +40,11 @@ export function refuseLiveMemory(name: string, fd: number, head: Uint8Array): vo
 const OTHER_WAYS =
   'Other ways to the tag: the log of a hyp panic, a vmcore of this boot, known pairs of addresses, or tag_lsb and tag_val from a debugger'
 
-/** Why /proc/kcore cannot be opened, and what else tells the layout; undefined for other files and reasons. */
-export function kcoreFailure(file: string, error: unknown): Failure | undefined {
+/**
+ * Why /proc/kcore cannot be opened, and what else tells the layout; undefined for other files and reasons.
+ * @param lockdown tells the mode that kernel lockdown is in
+ */
+export function kcoreFailure(file: string, error: unknown, lockdown = lockdownMode): Failure | undefined {
   if (resolve(file) !== '/proc/kcore') return undefined
   switch ((error as NodeJS.ErrnoException).code) {
     case 'ENOENT':
@@ -61,8 +64,8 @@ export function kcoreFailure(file: string, error: unknown): Failure | undefined 
   }
 }
 
-/** The mode that kernel lockdown is in: none, integrity or confidentiality. */
-function lockdown(): string | undefined {
+/** none, integrity or confidentiality; undefined where the kernel has no lockdown. */
+function lockdownMode(): string | undefined {
   try {
     return /\[(\w+)\]/.exec(readFileSync('/sys/kernel/security/lockdown', 'utf8'))?.[1]
   } catch {

@@ -15,7 +15,7 @@ import { formatRange, toJson } from './text.js'
 import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 
 const EXAMPLES = `Examples:
-  # On the host itself: sudo hypva layout recover /proc/kcore /proc/kallsyms /proc/iomem -o layout.json
+  # On the host itself: sudo dmesg | sudo hypva layout recover - /proc/kcore /proc/kallsyms /proc/iomem -o layout.json
   # From a panic and what the machine still knows: hypva layout recover panic.txt iomem.txt kallsyms.txt
   # From a debugger's words:
   echo 'tag_lsb = 31, tag_val = 0x16403' | hypva layout recover - -o layout.json
@@ -45,7 +45,10 @@ export function addRecover(parent: Command, status: Status): void {
     .option('--json', 'print layout, provenance, conflicts, unknown fields and candidates as JSON')
     .option('--machine', 'print the machine as JSON, for `layout compute` and `check`')
     .option('--prefer <file>', 'believe this file where others disagree (repeatable)', collect)
-    .option('--exhaustive', 'scan all of a core, not only until its text has settled the tag')
+    .option(
+      '--exhaustive',
+      'scan all of a core, not only until its text has settled the tag; refused on a live /proc/kcore',
+    )
   for (const option of fieldOptions()) recover.addOption(option)
   recover.action((files: string[], options: Flags) => {
     checkInputs(files)

@@ -71,10 +71,13 @@ export class HostMemory {
       const end = name.endsWith('_start') ? own.get(name.replace(/_start$/, '_end')) : undefined
       return end === undefined ? [] : [{ start, end }]
     })
-    const first = this.el2.find((address) => address >= stext)
-    const bounded = own.has('__hyp_text_start') && own.has('__hyp_idmap_text_start') && first !== undefined
-    this.by = bounded ? table!.symbols : undefined
-    this.textEnd = bounded ? first - (first % page) : stext + SURELY_HOST
+    // Not the first symbol of the nVHE object: some are other names of the host's own functions.
+    const starts = ['__hyp_idmap_text_start', '__hyp_text_start'].map((name) => own.get(name))
+    const [idmap, text] = starts
+    const known = idmap !== undefined && text !== undefined && idmap > stext && text > stext
+    this.by = known ? table!.symbols : undefined
+    const first = known && text < idmap ? text : idmap!
+    this.textEnd = known ? first - (first % page) : stext + SURELY_HOST
   }
 
   /** Whether the page of [address, address + size) holds nothing of EL2, as far as symbols of this very kernel tell. */

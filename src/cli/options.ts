@@ -5,6 +5,7 @@ import type { HypLayout } from '../layout/types.js'
 import { SPACES } from '../translate/segments.js'
 import { parseU64 } from '../u64.js'
 import { Failure, systemFailure } from './failure.js'
+import { refuseUnlessText } from './refuse.js'
 
 /** `-l, --layout FILE`, which most commands need. */
 export function layoutOption(): Option {
@@ -26,20 +27,24 @@ export function readLayout(file: string): HypLayout {
 
 /** The text of a small file, `-` being standard input. */
 export function readText(file: string): string {
+  const name = file === '-' ? 'standard input' : file
+  let bytes: Buffer
   try {
-    return file === '-' ? readStandardInput() : readFileSync(file, 'utf8')
+    bytes = file === '-' ? readStandardInput() : readFileSync(file)
   } catch (error) {
-    throw systemFailure('cannot read', file === '-' ? 'standard input' : file, error)
+    throw systemFailure('cannot read', name, error)
   }
+  refuseUnlessText(bytes, { name, expected: 'JSON', binary: 'expected a layout or a machine as `hypva` prints it' })
+  return bytes.toString('utf8')
 }
 
-function readStandardInput(): string {
+function readStandardInput(): Buffer {
   const chunks: Buffer[] = []
   for (;;) {
     const chunk = Buffer.alloc(65536)
     try {
       const count = readSync(0, chunk)
-      if (count === 0) return Buffer.concat(chunks).toString('utf8')
+      if (count === 0) return Buffer.concat(chunks)
       chunks.push(chunk.subarray(0, count))
     } catch (error) {
       // Somebody else made the pipe non-blocking; there is nothing yet.

@@ -1,12 +1,15 @@
 import { type Command, Option } from 'commander'
+import { HEAD } from '../content.js'
 import { type DecodedPanic, decodePanics, type NamedPlace } from '../panic/decode.js'
 import type { RegisterField } from '../panic/esr.js'
+import { readFully } from '../source.js'
 import { markNvhe, type NameOptions } from '../symbols/table.js'
 import { formatU64 } from '../u64.js'
 import { Failure } from './failure.js'
-import { openSource } from './file-source.js'
+import { type FileSource, openSource } from './file-source.js'
 import { readLayout } from './options.js'
 import { print, say } from './output.js'
+import { refuseUnlessText } from './refuse.js'
 import type { Status } from './status.js'
 import { readSymbols, symbolsOption } from './symbols.js'
 
@@ -24,6 +27,7 @@ interface DecodeOptions extends NameOptions {
   layout?: string
   symbols?: string[]
   json?: boolean
+  text?: boolean
 }
 
 export function addDecode(program: Command, status: Status): void {
@@ -38,9 +42,10 @@ export function addDecode(program: Command, status: Status): void {
     .addOption(symbolsOption())
     .option('--raw-names', 'keep the __kvm_nvhe_ prefix of names')
     .option('--json', 'print JSON')
+    .option('--text', 'take the log as text, even where its first bytes look like something else')
     .addHelpText('before', EXAMPLES)
     .action((log: string, options: DecodeOptions) => {
-      const { layout, symbols = [], rawNames = false, json } = options
+      const { layout, symbols = [], rawNames = false, json, text = false } = options
       if ([log, layout, ...symbols].filter((file) => file === '-').length > 1) {
         throw new Failure('standard input (-) is named twice')
       }
@@ -48,6 +53,7 @@ export function addDecode(program: Command, status: Status): void {
       const source = openSource(log)
       let panics: DecodedPanic[]
       try {
+        if (!text) refuseIfNoText(source)
         panics = decodePanics(source, { ...(layout && { layout: readLayout(layout) }), symbols: tables, rawNames })
       } finally {
         source.close()
@@ -57,6 +63,19 @@ export function addDecode(program: Command, status: Status): void {
       if (panics.length === 0) say('hypva: no hyp panic found')
       status.exitCode = panics.length === 0 ? 1 : 0
     })
+}
+
+/** A log of unknown size is one that /proc makes while it is read: reading its beginning may use it up. */
+function refuseIfNoText(source: FileSource): void {
+  if (source.size === undefined) return
+  const head = new Uint8Array(Math.min(HEAD, source.size))
+  const length = readFully(source, 0, head)
+  refuseUnlessText(head.subarray(0, length), {
+    name: source.name,
+    insideGzip: source.gzip,
+    expected: 'a log',
+    override: '--text takes it as text all the same',
+  })
 }
 
 /** 64-bit values and instruction words as hex strings. */

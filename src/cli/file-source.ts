@@ -8,8 +8,14 @@ import { isLive, kcoreFailure, refuseMemoryDevice } from './live.js'
 /** Compressed evidence, and evidence on standard input, is held in memory: this much of it. */
 const MOST_HELD = 1 << 28
 
+export interface FileSource extends ByteSource {
+  /** Its bytes were decompressed. */
+  readonly gzip: boolean
+  close(): void
+}
+
 /** Opens FILE, or standard input for `-`, for reading at any place. A gzip file is decompressed. */
-export function openSource(file: string): ByteSource & { close(): void } {
+export function openSource(file: string): FileSource {
   const name = file === '-' ? 'standard input' : file
   try {
     if (file === '-') return held(name, readAll(0, name))
@@ -38,6 +44,7 @@ export function openSource(file: string): ByteSource & { close(): void } {
       // Files of /proc say 0.
       size: stat.size === 0 ? undefined : stat.size,
       live: isLive(fd),
+      gzip: false,
       read: (offset, into) => readSync(fd, into, 0, into.length, offset),
       close: () => closeSync(fd),
     }
@@ -80,7 +87,7 @@ function readAll(fd: number, name: string): Uint8Array {
   return all
 }
 
-function held(name: string, data: Uint8Array): ByteSource & { close(): void } {
+function held(name: string, data: Uint8Array): FileSource {
   const gzip = data.length >= 10 && isGzip(data.subarray(0, 10))
   let bytes = data
   if (gzip) {
@@ -94,5 +101,5 @@ function held(name: string, data: Uint8Array): ByteSource & { close(): void } {
       throw new Failure(`cannot read ${name}: ${why}`)
     }
   }
-  return { ...bytesSource(name, bytes), close: () => {} }
+  return { ...bytesSource(name, bytes), gzip, close: () => {} }
 }

@@ -1,7 +1,9 @@
 import { closeSync, constants, fstatSync, openSync, read, readSync, statSync } from 'node:fs'
 import { createGunzip } from 'node:zlib'
+import { HEAD, undecided } from '../content.js'
 import { Failure, systemFailure } from './failure.js'
-import { kcoreFailure } from './live.js'
+import { kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from './live.js'
+import { refuseUnlessText } from './refuse.js'
 
 /** A stream of bytes that reads into the caller's memory. */
 export interface Input {
@@ -32,11 +34,15 @@ export function checkInputs(files: readonly string[]): void {
   }
 }
 
-/**
- * Opens a file, or standard input for `-`. Gzip is told by its header and undone.
- * @param blocking wait for a pipe inside of the system call, which is quicker; signals and timers have to wait as well
- */
-export async function openInput(file: string, blocking = false): Promise<Input> {
+export interface InputOptions {
+  /** Wait for a pipe inside of the system call, which is quicker; signals and timers have to wait as well. */
+  readonly blocking?: boolean
+  /** Refuse what is no text, by its first bytes. */
+  readonly text?: boolean
+}
+
+/** Opens a file, or standard input for `-`. Gzip is told by its header and undone. */
+export async function openInput(file: string, { blocking = false, text = false }: InputOptions = {}): Promise<Input> {
   const name = file === '-' ? 'standard input' : file
   let fd: number
   try {
@@ -46,10 +52,45 @@ export async function openInput(file: string, blocking = false): Promise<Input> 
   }
   const stat = fstatSync(fd)
   if (stat.isDirectory()) throw new Failure(`cannot read ${name}: is a directory`)
+  refuseMemoryDevice(name, stat)
+  refuseLiveMemory(name, fd, stat)
   const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
-  const head = await peek(source)
+  const regular = stat.isFile() && stat.size > 0
+  const head = await peek(source, (bytes) => beginsGzip(bytes) || (text && lacking(bytes, regular)))
   const whole = head.length === 0 ? source : new Prefixed(head, source)
-  return head.length >= GZIP_HEADER && isGzip(head.subarray(0, GZIP_HEADER)) ? new GzipInput(name, whole) : whole
+  if (head.length < GZIP_HEADER || !isGzip(head.subarray(0, GZIP_HEADER))) {
+    if (text) refuseUnlessText(head, { name, ...TEXT })
+    return whole
+  }
+  const unzipped = new GzipInput(name, whole)
+  if (!text) return unzipped
+  const inside = await peek(unzipped, (bytes) => lacking(bytes, false))
+  refuseUnlessText(inside, { name, ...TEXT, insideGzip: true })
+  return inside.length === 0 ? unzipped : new Prefixed(inside, unzipped)
+}
+
+const TEXT = {
+  expected: 'plain text',
+  binary: 'give --format u64le or u64be if it is raw 64-bit words, or print the text in it with `strings FILE`',
+  override: '--text takes it as text all the same',
+}
+
+/** Whether more bytes are needed to tell text from other things: of a file its head, of a pipe as few as will do. */
+function lacking(bytes: Uint8Array, regular: boolean): boolean {
+  return (regular && bytes.length < HEAD) || undecided(bytes)
+}
+
+/**
+ * Refuses files that are no text before the first of several is translated. What a pipe holds is seen when its turn comes, and
+ * so is what a file of /proc or tracefs holds, which may be one.
+ */
+export async function checkTexts(files: readonly string[]): Promise<void> {
+  if (files.length < 2) return
+  for (const file of files) {
+    if (file === '-') continue
+    const stat = statSync(file)
+    if (stat.isFile() && stat.size > 0) (await openInput(file, { text: true })).close()
+  }
 }
 
 /** A regular file: read synchronously, which is what a page cache deserves. */
@@ -147,18 +188,21 @@ function openReady(fd: number): number | undefined {
   }
 }
 
-/** What comes first: enough to tell gzip from anything else, mostly in one read. */
-async function peek(source: Input): Promise<Uint8Array> {
+/** What comes first, mostly in one read; `wants` says of what is there whether it takes more to tell what it is. */
+async function peek(source: Input, wants: (bytes: Uint8Array) => boolean): Promise<Uint8Array> {
   const head = new Uint8Array(65536)
   let length = 0
-  while (length < GZIP_HEADER) {
-    // Not gzip so far as it goes: decided, and a slow pipe need not wait for more.
-    if (length > 0 && !isGzip(head.subarray(0, length))) break
+  // A slow pipe need not wait for more than what decides.
+  while (length === 0 || wants(head.subarray(0, length))) {
     const count = await source.fill(head.subarray(length))
     if (count === 0) break
     length += count
   }
   return head.subarray(0, length)
+}
+
+function beginsGzip(bytes: Uint8Array): boolean {
+  return bytes.length < GZIP_HEADER && isGzip(bytes)
 }
 
 /**

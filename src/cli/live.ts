@@ -1,6 +1,6 @@
-import { readFileSync, type Stats, statfsSync } from 'node:fs'
+import { readFileSync, readSync, type Stats, statfsSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { isElf } from '../evidence/elf-core.js'
+import { recognise } from '../content.js'
 import { Failure } from './failure.js'
 
 /** PROC_SUPER_MAGIC: what statfs says of a file under /proc, whatever its name. */
@@ -28,11 +28,18 @@ export function refuseMemoryDevice(name: string, stat: Stats): void {
   }
 }
 
-/** Refuses the memory of the running kernel where only its text, symbols or layout would be read: its first bytes tell. */
-export function refuseLiveMemory(name: string, fd: number, head: Uint8Array): void {
-  if (isElf(head) && isLive(fd)) {
+/**
+ * Refuses the memory of the running kernel where only text, symbols or a layout would be read. Its first bytes are a header that the
+ * kernel makes up. A file of /proc without a size is not looked at: what is read of /proc/kmsg is gone.
+ * @param live tells whether an open file belongs to the running kernel
+ */
+export function refuseLiveMemory(name: string, fd: number, stat: Stats, live = isLive): void {
+  if (!stat.isFile() || stat.size === 0 || !live(fd)) return
+  const head = new Uint8Array(64)
+  const length = readSync(fd, head, 0, head.length, 0)
+  if (recognise(head.subarray(0, length))?.kind === 'elf') {
     throw new Failure(
-      `cannot read ${name}: it is the memory of the running kernel; only \`hypva layout recover\` takes it`,
+      `cannot read ${name}: it is the memory of the running kernel, of which only \`hypva layout recover\` reads what is safe`,
     )
   }
 }

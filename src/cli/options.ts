@@ -1,10 +1,12 @@
-import { readFileSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { InvalidArgumentError, Option } from 'commander'
 import { parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { SPACES } from '../translate/segments.js'
 import { parseU64 } from '../u64.js'
 import { Failure, systemFailure } from './failure.js'
+import { refuseLiveMemory, refuseMemoryDevice } from './live.js'
+import { refuseUnlessText } from './refuse.js'
 
 /** `-l, --layout FILE`, which most commands need. */
 export function layoutOption(): Option {
@@ -26,20 +28,38 @@ export function readLayout(file: string): HypLayout {
 
 /** The text of a small file, `-` being standard input. */
 export function readText(file: string): string {
+  const name = file === '-' ? 'standard input' : file
+  let bytes: Buffer
   try {
-    return file === '-' ? readStandardInput() : readFileSync(file, 'utf8')
+    bytes = file === '-' ? readStandardInput() : readFile(file)
   } catch (error) {
-    throw systemFailure('cannot read', file === '-' ? 'standard input' : file, error)
+    if (error instanceof Failure) throw error
+    throw systemFailure('cannot read', name, error)
+  }
+  refuseUnlessText(bytes, { name, expected: 'JSON', binary: 'expected a layout or a machine as `hypva` prints it' })
+  return bytes.toString('utf8')
+}
+
+function readFile(file: string): Buffer {
+  const fd = openSync(file, 'r')
+  try {
+    const stat = fstatSync(fd)
+    refuseMemoryDevice(file, stat)
+    refuseLiveMemory(file, fd, stat)
+    return readFileSync(fd)
+  } finally {
+    closeSync(fd)
   }
 }
 
-function readStandardInput(): string {
+function readStandardInput(): Buffer {
+  refuseLiveMemory('standard input', 0, fstatSync(0))
   const chunks: Buffer[] = []
   for (;;) {
     const chunk = Buffer.alloc(65536)
     try {
       const count = readSync(0, chunk)
-      if (count === 0) return Buffer.concat(chunks).toString('utf8')
+      if (count === 0) return Buffer.concat(chunks)
       chunks.push(chunk.subarray(0, count))
     } catch (error) {
       // Somebody else made the pipe non-blocking; there is nothing yet.

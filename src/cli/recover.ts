@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander'
+import type { EvidenceKind } from '../evidence/read.js'
 import { machineOf, type Recovery, recoverLayout } from '../evidence/recover.js'
 import { HOW_TO_LEARN } from '../layout/fields.js'
 import { GENERATIONS, generationOf, parseGeneration } from '../layout/generations.js'
@@ -69,23 +70,26 @@ export function addRecover(parent: Command, status: Status): void {
   })
 }
 
+const UNREADABLE: ReadonlySet<EvidenceKind> = new Set(['unrecognised', 'unsupported', 'kdump'])
+
 /** Prints and writes what was asked for; the exit code. */
 function conclude(recovery: Recovery, options: Flags): number {
   const { layout, conflicts, files } = recovery
   for (const { file, kinds } of files) {
     if (kinds.includes('unrecognised')) say(`hypva: ${file}: no evidence of any kind recognised in it`)
   }
-  const unreadable = files.every(({ kinds }) => kinds.includes('unrecognised') || kinds.includes('kdump'))
+  const unreadable = files.every(({ kinds }) => kinds.some((kind) => UNREADABLE.has(kind)))
   if (options.machine === true) printMachine(recovery)
   else if (options.json === true) print(toJson(jsonOf(recovery)))
   else if (options.output !== '-') print(report(recovery))
-  if (options.output !== undefined) writeLayout(recovery, options.output)
+  if (options.output !== undefined) writeLayout(recovery, options.output, unreadable ? 2 : 1)
   if (unreadable) return 2
   if (conflicts.length > 0) return 1
   return Object.keys(layout).length === 0 && recovery.candidates.length === 0 ? 1 : 0
 }
 
-function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file: string): void {
+/** @param otherwise exit code when there is no layout to write */
+function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file: string, otherwise: 1 | 2): void {
   if (conflicts.length > 0) {
     throw new Failure(
       `${file} not written: the evidence disagrees on ${conflicts.map(({ field }) => field).join(', ')}`,
@@ -95,7 +99,7 @@ function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file:
   if (!isComplete(layout)) {
     const why =
       candidates.length > 0 ? `${candidates.length} layouts fit` : `tagLsb and tagVal are not known (${unknown.tagVal})`
-    throw new Failure(`${file} not written: ${why}`, 1)
+    throw new Failure(`${file} not written: ${why}`, otherwise)
   }
   const output = openOutput(file)
   try {
@@ -170,6 +174,7 @@ const KINDS: Readonly<Record<string, string>> = {
   memory: 'memory',
   elf: 'ELF file',
   kdump: 'dump that is not ELF',
+  unsupported: 'of a format that is not read',
   log: 'kernel log',
   iomem: '/proc/iomem',
   vmcoreinfo: 'vmcoreinfo',

@@ -10,7 +10,7 @@ import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
 import { SPACES, type Space } from '../translate/segments.js'
 import { Failure } from './failure.js'
 import { type Format, newRewriter, orderOf, type Translation } from './format.js'
-import { checkInputs, type Input, openInput } from './input.js'
+import { checkInputs, checkTexts, type Input, openInput } from './input.js'
 import { jobsFor } from './job-count.js'
 import { LateWriter } from './late-writer.js'
 import { layoutOption, readLayout, spaceOption } from './options.js'
@@ -42,6 +42,7 @@ interface TranslateOptions {
   from?: Space
   to?: Space | 'name'
   format: Format
+  text?: boolean
   annotate?: boolean
   symbols?: string[]
   rawNames?: boolean
@@ -87,6 +88,7 @@ export function addTranslate(program: Command, status: Status): void {
     .addOption(
       new Option('--format <format>', 'text, or raw 64-bit words').choices(['text', 'u64le', 'u64be']).default('text'),
     )
+    .option('--text', 'take the input as text, even where its first bytes look like something else')
     .option('--unchecked', 'apply kern_hyp_va to every address, as the kernel does, whether it makes sense or not')
     .option('-o, --output <file>', 'write to a file, replaced as a whole when complete')
     .option('--strict', 'exit 1 when an address did not translate')
@@ -106,6 +108,8 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
   const layout = readLayout(options.layout)
   const work = workOf(layout, options)
   checkInputs(files)
+  const look = looksAtText(options)
+  if (look) await checkTexts(files)
 
   const output = openOutput(options.output)
   const total = { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0 }
@@ -114,7 +118,7 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     const progress = await openProgress(files)
     try {
       for (const file of files) {
-        const counts = await translateFile(file, work, output, progress)
+        const counts = await translateFile(file, work, output, progress, look)
         total.bytesIn += counts.bytesIn
         total.bytesOut += counts.bytesOut
         total.translated += counts.translated
@@ -153,6 +157,8 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   refuse(files, options)
   const layout = readLayout(options.layout)
   checkInputs(files)
+  const look = looksAtText(options)
+  if (look) await checkTexts(files)
   const order = orderOf(format)
   const census = new Census(layout, {
     chunk: CHUNK,
@@ -164,7 +170,7 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   try {
     const progress = await openProgress(files)
     try {
-      for (const file of files) await translateFile(file, { make: () => census }, output, progress)
+      for (const file of files) await translateFile(file, { make: () => census }, output, progress, look)
     } finally {
       progress.stop()
     }
@@ -182,15 +188,24 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   return 0
 }
 
-/** One input through a rewriter of its own: a token does not reach from one file into the next. */
+/** Whether an input that is no text by its first bytes is refused. */
+function looksAtText({ format, text }: TranslateOptions): boolean {
+  return format === 'text' && !text
+}
+
+/**
+ * One input through a rewriter of its own: a token does not reach from one file into the next.
+ * @param text refuse what is no text
+ */
 async function translateFile(
   file: string,
   { make, parts }: Work,
   output: Output,
   progress: Progress,
+  text: boolean,
 ): Promise<RewriteCounts> {
   // An output of our own has to be tidied up when a signal comes, and that takes an event loop that turns.
-  const input = await openInput(file, output.file === undefined)
+  const input = await openInput(file, { blocking: output.file === undefined, text })
   try {
     const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 0
     if (jobs > 0) return await translateInJobs(jobs, input, output, parts!, progress)
@@ -237,7 +252,7 @@ async function translateInJobs(
 
 /** What makes no sense together. */
 function refuse(files: readonly string[], options: TranslateOptions): void {
-  const { to, annotate, unchecked, symbols, summary, strict, json } = options
+  const { to, annotate, unchecked, symbols, summary, strict, json, format, text } = options
   if ((to === 'name' || annotate) && symbols === undefined) {
     throw new Failure(
       `${annotate ? '--annotate' : '--to name'} needs symbols: --symbols FILE (System.map, vmlinux or /proc/kallsyms)`,
@@ -250,6 +265,9 @@ function refuse(files: readonly string[], options: TranslateOptions): void {
     throw new Failure('--summary translates nothing: --to, --annotate, --unchecked and --strict do not go with it')
   }
   if (json && !summary) throw new Failure('--json is for --summary; translated text stays text')
+  if (text && format !== 'text') {
+    throw new Failure(`--text is for text, --format ${format} for raw words: take one of them`)
+  }
   if ([options.layout, ...(symbols ?? []), ...files].filter((file) => file === '-').length > 1) {
     throw new Failure('standard input (-) is named twice')
   }

@@ -48,11 +48,6 @@ const END = 1n << 64n
 /** The largest offset that is exact in a double and that a file can have. */
 const MOST_OFFSET = BigInt(Number.MAX_SAFE_INTEGER)
 
-/** Whether `head` begins like an ELF file. */
-export function isElf(head: Uint8Array): boolean {
-  return head.length >= 4 && head[0] === 0x7f && head[1] === 0x45 && head[2] === 0x4c && head[3] === 0x46
-}
-
 /**
  * Reads the headers and notes of an ELF core of an arm64 machine: a kexec vmcore, QEMU's dump-guest-memory, /proc/kcore.
  * Nothing a header says is trusted: what points beyond the file, wraps around 2^64 or overflows is left out with a warning.

@@ -1,10 +1,10 @@
+import { type Content, HEAD, recognise } from '../content.js'
 import { HypvaError } from '../errors.js'
 import { LAYOUT_FIELDS, parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, forEachLine, readFully } from '../source.js'
 import { readCore, scanWhole } from './core.js'
 import { DebuggerReader } from './debugger.js'
-import { isElf } from './elf-core.js'
 import { FileFindings, LAYOUT_FILE } from './facts.js'
 import { IomemReader } from './iomem.js'
 import type { SymbolAddresses } from './live.js'
@@ -13,7 +13,7 @@ import { PairReader } from './pairs.js'
 import { SymbolReader } from './symbols.js'
 import { VmcoreinfoReader } from './vmcoreinfo.js'
 
-/** What a file turned out to be, by its content. */
+/** What a file turned out to be, by its content. `unsupported`: of a format that is not read (compressed, an archive, a trace). */
 export type EvidenceKind =
   | 'memory'
   | 'elf'
@@ -25,6 +25,7 @@ export type EvidenceKind =
   | 'pairs'
   | 'debugger'
   | 'layout'
+  | 'unsupported'
   | 'unrecognised'
 
 export interface ReadFile {
@@ -32,8 +33,6 @@ export interface ReadFile {
   readonly kinds: readonly EvidenceKind[]
   readonly findings: FileFindings
 }
-
-const HEAD = 4096
 
 /**
  * Reads all evidence. Symbols come before cores, which need them; pairs that name symbols make their tables be read again.
@@ -46,9 +45,11 @@ export function readEvidence(
   const priority = (source: ByteSource) => (preferred.has(source.name) ? 1 : 0)
   const opened = sources.map((source) => {
     const head = new Uint8Array(HEAD)
-    return { source, head: head.subarray(0, readFully(source, 0, head)) }
+    return { source, content: recognise(head.subarray(0, readFully(source, 0, head))) }
   })
-  const texts = opened.filter(({ head }) => !isBinary(head)).map(({ source }) => readText(source, priority(source)))
+  const texts = opened
+    .filter(({ content }) => content === undefined)
+    .map(({ source }) => readText(source, priority(source)))
   const names = new Set(texts.flatMap(({ pairNames }) => [...pairNames]))
   if (names.size > 0) {
     for (const text of texts) {
@@ -64,10 +65,10 @@ export function readEvidence(
     return [{ file: source.name, linkTime: symbols.linkTime, live: source.live === true, addresses, el2: symbols.el2 }]
   })
   for (const { findings } of texts) resolveNames(findings, tables)
-  return opened.map(({ source, head }) => {
-    const text = texts.find((known) => known.source === source)
-    if (text !== undefined) return { source, kinds: text.kinds, findings: text.findings }
-    return readBinary(source, head, priority(source), tables, exhaustive)
+  return opened.map(({ source, content }) => {
+    if (content !== undefined) return readBinary(source, content, priority(source), tables, exhaustive)
+    const { kinds, findings } = texts.find((known) => known.source === source)!
+    return { source, kinds, findings }
   })
 }
 
@@ -117,41 +118,26 @@ function readText(source: ByteSource, priority: number): TextFile {
 
 function readBinary(
   source: ByteSource,
-  head: Uint8Array,
+  content: Content,
   priority: number,
   tables: readonly SymbolAddresses[],
   exhaustive: boolean,
 ): ReadFile {
   const findings = new FileFindings(source.name, priority)
-  if (isElf(head)) {
+  const { kind, name, remedy, evidence = `${name}, which is not read: ${remedy}` } = content
+  if (kind === 'elf') {
     readCore(source, findings, tables, exhaustive)
     return { source, kinds: ['elf'], findings }
   }
-  const dump = dumpFormat(head)
-  if (dump !== undefined) {
-    findings.note(dump)
-    return { source, kinds: ['kdump'], findings }
+  if (kind !== 'binary') {
+    findings.note(evidence)
+    return { source, kinds: [kind], findings }
   }
   const scanner = scanWhole(source, findings)
   if (scanner.groups.length === 0 && scanner.unpatched === undefined) {
     findings.note('no patched kern_hyp_va sequence in it; with VHE, and before 4.17, there is none')
   }
   return { source, kinds: ['memory'], findings }
-}
-
-/** A dump that is not ELF, with what to do about it. */
-function dumpFormat(head: Uint8Array): string | undefined {
-  const signature = String.fromCharCode(...head.subarray(0, 12))
-  if (signature.startsWith('KDUMP   ') || signature.startsWith('DISKDUMP')) {
-    return (
-      'a compressed kdump file, which is not read. Make an ELF core instead: in the crash kernel `makedumpfile -E -d 31 /proc/vmcore FILE`, ' +
-      'under QEMU `dump-guest-memory FILE` without -z, -l, -s; or ask crash for `p tag_lsb`, `p tag_val` and give what it prints'
-    )
-  }
-  if (signature.startsWith('makedumpfile')) {
-    return 'a flattened makedumpfile stream, which is not read: `makedumpfile -R OUT < FILE` makes a dump file of it'
-  }
-  return undefined
 }
 
 /** A layout written by hypva is evidence too. */
@@ -195,11 +181,4 @@ function resolveNames(findings: FileFindings, tables: readonly SymbolAddresses[]
     const names = [...missing].slice(0, 3).join(', ')
     findings.note(`no run-time address of ${names}: give the /proc/kallsyms of that boot as well`)
   }
-}
-
-/** Whether a file is no text: NULs and control characters in its first bytes. A serial log may hold a few. */
-function isBinary(head: Uint8Array): boolean {
-  let odd = 0
-  for (const byte of head) if (byte < 9 || (byte > 13 && byte < 32 && byte !== 27)) odd++
-  return odd > head.length / 64 || (odd > 0 && isElf(head)) || dumpFormat(head) !== undefined
 }

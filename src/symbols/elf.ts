@@ -19,11 +19,6 @@ const EM_AARCH64 = 183
 const SHF_WRITE = 1n
 const SHF_EXECINSTR = 4n
 
-/** Whether bytes begin an ELF file. */
-export function isElf(bytes: Uint8Array): boolean {
-  return bytes[0] === 0x7f && bytes[1] === 0x45 && bytes[2] === 0x4c && bytes[3] === 0x46
-}
-
 /**
  * The symbols of an ELF file's .symtab (vmlinux), in its order, as `nm` would list them.
  * @throws HypvaError `HYPVA_SYMBOLS` for another machine, another class, a cut file, or a stripped one

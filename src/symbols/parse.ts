@@ -1,6 +1,7 @@
+import { recognise } from '../content.js'
 import { HypvaError } from '../errors.js'
 import { bytesSource, forEachLine } from '../source.js'
-import { elfSymbols, isElf } from './elf.js'
+import { elfSymbols } from './elf.js'
 import { aliasRank, isIgnored } from './kernel-order.js'
 import { parseSymbolLine, type SymbolLine } from './line.js'
 import { LANDMARKS, SymbolTable } from './table.js'
@@ -8,6 +9,7 @@ import { LANDMARKS, SymbolTable } from './table.js'
 /** The last symbol of a module has no next one: its section ends in no table, but at the end of a page. */
 const PAGE = 4096n
 const KERNEL_HALF = 1n << 63n
+const EXPECTED = 'expected /proc/kallsyms, System.map, nm output or an ELF vmlinux'
 
 /**
  * Reads a symbol table: /proc/kallsyms, System.map, `nm` output, or an ELF vmlinux with its symbol table, told by content.
@@ -19,8 +21,7 @@ const KERNEL_HALF = 1n << 63n
  * parseSymbols(readFileSync('/proc/kallsyms'), '/proc/kallsyms')
  */
 export function parseSymbols(data: Uint8Array | string, source = 'symbols'): SymbolTable {
-  const elf = typeof data !== 'string' && isElf(data)
-  const lines = elf ? elfSymbols(data, source) : textSymbols(data, source)
+  const lines = readLines(data, source)
   const landmarks = new Map<string, bigint>()
   const wanted: ReadonlySet<string> = new Set(LANDMARKS)
   const kernel: SymbolLine[] = []
@@ -45,6 +46,15 @@ export function parseSymbols(data: Uint8Array | string, source = 'symbols'): Sym
   return build(source, kernel, modules, landmarks)
 }
 
+function readLines(data: Uint8Array | string, source: string): SymbolLine[] {
+  const content = typeof data === 'string' ? undefined : recognise(data)
+  if (content === undefined) return textSymbols(data, source)
+  const { kind, name, remedy } = content
+  if (kind === 'elf') return elfSymbols(data as Uint8Array, source)
+  const what = kind === 'binary' ? EXPECTED : remedy
+  throw new HypvaError('HYPVA_SYMBOLS', `${source}: ${name}, no symbol table: ${what}`)
+}
+
 function textSymbols(data: Uint8Array | string, source: string): SymbolLine[] {
   const lines: SymbolLine[] = []
   let others = 0
@@ -55,10 +65,7 @@ function textSymbols(data: Uint8Array | string, source: string): SymbolLine[] {
     else if (text !== '' && !/^ +[Uuvw] |:$/.test(text)) others++
   })
   if (lines.length === 0 || others > lines.length) {
-    throw new HypvaError(
-      'HYPVA_SYMBOLS',
-      `${source}: no symbol table: expected /proc/kallsyms, System.map, nm output or an ELF vmlinux`,
-    )
+    throw new HypvaError('HYPVA_SYMBOLS', `${source}: no symbol table: ${EXPECTED}`)
   }
   return lines
 }

@@ -139,7 +139,7 @@ describe('decode', () => {
     for (const name of ['p61-oops', 'p61-sysrq', 'p612-missed-khv']) {
       fails(['decode', file(name, fixture(`panics/${name}.txt`))], 1, /^hypva: no hyp panic found$/m)
     }
-    fails(['decode', process.execPath], 1, /^hypva: no hyp panic found$/m)
+    fails(['decode', '--text', process.execPath], 1, /^hypva: no hyp panic found$/m)
     fails(['decode'], 1, /no hyp panic found/)
     const { out, code } = hypva(['decode', '--json'], { input: '' })
     expect([JSON.parse(out.toString()), code]).toEqual([{ panics: [] }, 1])

@@ -1,6 +1,7 @@
 import * as node from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from './failure.js'
+import { visible } from './text.js'
 import { writeAll, writeAllLater } from './write.js'
 
 const STDOUT = 1
@@ -37,15 +38,20 @@ export type FileSystem = Pick<
   | 'writeSync'
 >
 
-/** Text for standard output. */
+/** Text for standard output: reports, JSON, help. Control characters in it become visible escapes. */
 export function print(text: string): void {
+  printAsIs(visible(text))
+}
+
+/** Text that hypva alone has made, colours included. */
+export function printAsIs(text: string): void {
   openOutput(undefined).write(Buffer.from(text))
 }
 
-/** A line for standard error; where nobody takes it, there is nobody to tell. */
+/** A line for standard error, control characters made visible; where nobody takes it, there is nobody to tell. */
 export function say(line: string): void {
   try {
-    writeAll(STDERR, Buffer.from(`${line}\n`), null)
+    writeAll(STDERR, Buffer.from(`${visible(line)}\n`), null)
   } catch {
     // See above.
   }

@@ -38,7 +38,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .configureOutput({
       outputError: (text) => say(`hypva: ${oneLine(text)} (--help shows how)`),
       writeOut: print,
-      writeErr: (text) => say(text.trimEnd()),
+      writeErr: (text) => text.trimEnd().split('\n').forEach(say),
     })
   const status = { exitCode: 0 }
   const [, , name = '', subcommand] = argv

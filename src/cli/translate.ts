@@ -19,7 +19,7 @@ import { openProgress, type Progress } from './progress.js'
 import type { Status } from './status.js'
 import { formatCensus } from './summary.js'
 import { readSymbols, symbolsOption } from './symbols.js'
-import { toJson } from './text.js'
+import { toJson, visible } from './text.js'
 
 const EXAMPLES = `Examples:
   hypva layout compute --kernel 6.1 --page-size 4k --va-bits 48 --idmap 0x40eed000 \\
@@ -177,7 +177,7 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
     const result = census.result()
     const text = json
       ? toJson({ ...result, symbols: result.symbols.slice(0, top) })
-      : formatCensus(result, top, symbols.length > 0)
+      : visible(formatCensus(result, top, symbols.length > 0))
     output.write(new TextEncoder().encode(text))
     output.finish()
   } catch (error) {

@@ -11,6 +11,7 @@ import { readLayout } from './options.js'
 import { print, say } from './output.js'
 import { refuseUnlessText } from './refuse.js'
 import type { Status } from './status.js'
+import { announceStdin } from './stdin.js'
 import { readSymbols, symbolsOption } from './symbols.js'
 import { toJson } from './text.js'
 
@@ -51,6 +52,7 @@ export function addDecode(program: Command, status: Status): void {
         throw new Failure('standard input (-) is named twice')
       }
       const tables = readSymbols(symbols)
+      announceStdin('a log', [log])
       const source = openSource(log)
       let panics: DecodedPanic[]
       try {

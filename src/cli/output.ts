@@ -1,6 +1,7 @@
 import * as node from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from './failure.js'
+import { clearStatusLine } from './status-line.js'
 import { visible } from './text.js'
 import { writeAll, writeAllLater } from './write.js'
 
@@ -50,6 +51,7 @@ export function printAsIs(text: string): void {
 
 /** A line for standard error, control characters made visible; where nobody takes it, there is nobody to tell. */
 export function say(line: string): void {
+  clearStatusLine()
   try {
     writeAll(STDERR, Buffer.from(`${visible(line)}\n`), null)
   } catch {

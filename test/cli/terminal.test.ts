@@ -1,11 +1,219 @@
-import { writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { openProgress } from '../../src/cli/progress.ts'
 import { toJson, visible } from '../../src/cli/text.ts'
-import { hypva, ROOT, scratch } from './hypva.ts'
+import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()
 const LAYOUT = join(ROOT, 'samples/exec-6.1.layout.json')
+const SAMPLE = readFileSync(join(ROOT, 'samples/exec-6.1.log'))
+
+/** More than sixteen pieces of 256 KiB: signals get their turn before the end. */
+const BIG = join(dir, 'big.log')
+writeFileSync(BIG, Buffer.concat(Array(Math.ceil((9 << 20) / SAMPLE.length)).fill(SAMPLE)))
+
+/** Preloaded: a clock on which each look takes 0.6 s, and that interrupts at the fourth where that is asked for. */
+const CLOCK = join(dir, 'clock.cjs')
+writeFileSync(
+  CLOCK,
+  `let looks = 0
+  performance.now = () => {
+    if (++looks === 4 && process.env.INTERRUPT) process.kill(process.pid, 'SIGINT')
+    return looks * 600
+  }`,
+)
+
+/** What a command writes to a terminal that is its stdin, stdout and stderr where it is not redirected. */
+function inTerminal(command: string, options: { input?: string; main?: string; env?: NodeJS.ProcessEnv } = {}) {
+  const { input = '', main = MAIN, env = {} } = options
+  const script = `hypva() { "$NODE" --require "$CLOCK" "$MAIN" "$@"; }; ${command}`
+  const { stdout, status } = spawnSync('script', ['-qec', script, '/dev/null'], {
+    input,
+    env: {
+      ...process.env,
+      SHELL: '/bin/sh',
+      TERM: 'xterm',
+      NODE: process.execPath,
+      CLOCK,
+      MAIN: main,
+      LAYOUT,
+      BIG,
+      DIR: dir,
+      ...env,
+    },
+    encoding: 'utf8',
+    timeout: 60_000,
+  })
+  return { shown: stdout, status }
+}
+
+/** The screen of a terminal on which `shown` was written, far wider than any line; only what hypva makes use of. */
+function screenOf(shown: string): string[] {
+  const lines = ['']
+  let column = 0
+  let wraps = true
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: what a terminal takes for a command
+  for (const [sequence] of shown.matchAll(/\x1b\[(?:\?7[lh]|K)|./gs)) {
+    const line = lines.at(-1)!
+    if (sequence === '\r') column = 0
+    else if (sequence === '\n') lines.push(' '.repeat(column))
+    else if (sequence === '\x1b[K') lines[lines.length - 1] = line.slice(0, column)
+    else if (sequence.startsWith('\x1b[?7')) wraps = sequence.endsWith('h')
+    else {
+      expect(sequence).toMatch(/^[ -~]$/)
+      lines[lines.length - 1] = line.slice(0, column).padEnd(column) + sequence + line.slice(column + 1)
+      column++
+    }
+  }
+  expect(wraps).toBe(true)
+  return lines.map((line) => line.trimEnd())
+}
+
+describe('progress', () => {
+  test('shows on a terminal while output goes elsewhere, and leaves the screen as it was', () => {
+    const { shown, status } = inTerminal('echo before; hypva translate $BIG -l $LAYOUT > $DIR/out; echo after')
+    expect(status).toBe(0)
+    expect(shown).toMatch(/\[###+\.+\] \d+%, \d of 9 MiB, \d+ s left/)
+    expect(screenOf(shown)).toEqual(['before', 'after', ''])
+    // Lines of what stood there at one time or another.
+    expect(new Set(shown.match(/\d+%/g)).size).toBeGreaterThan(5)
+  })
+
+  test('a message clears it', () => {
+    const cut = join(dir, 'cut.bin')
+    writeFileSync(cut, Buffer.alloc((1 << 20) + 3))
+    const { shown, status } = inTerminal(`hypva translate $BIG '${cut}' -l $LAYOUT --format u64le > $DIR/out`)
+    expect(status).toBe(2)
+    expect(shown).toMatch(/\d+%/)
+    const screen = screenOf(shown)
+    expect(screen).toHaveLength(2)
+    expect(screen[0]).toMatch(/^hypva: .*big\.log: byte \d+: \d of the 8 bytes|^hypva: .*cut\.bin: byte/)
+  })
+
+  test.each([
+    ['to standard output', '> $DIR/interrupted', ['']],
+    ['to a file', '-o $DIR/kept > /dev/null', [`hypva: interrupted; ${dir}/kept is as it was`, '']],
+  ])('an interrupt clears it: %s', (_, where, want) => {
+    writeFileSync(join(dir, 'kept'), 'old')
+    const { shown, status } = inTerminal(`hypva translate $BIG -l $LAYOUT --jobs 1 ${where}`, {
+      env: { INTERRUPT: '1' },
+    })
+    expect(status).toBe(128 + 2)
+    expect(shown).toMatch(/\d+%/)
+    expect(shown).not.toContain('100%')
+    expect(screenOf(shown)).toEqual(want)
+    expect(readFileSync(join(dir, 'kept'), 'utf8')).toBe('old')
+  })
+
+  test('a package without its dependencies has it too', () => {
+    const alone = join(dir, 'package')
+    mkdirSync(alone)
+    cpSync(join(ROOT, 'dist'), join(alone, 'dist'), { recursive: true })
+    cpSync(join(ROOT, 'package.json'), join(alone, 'package.json'))
+    const { shown, status } = inTerminal('hypva translate $BIG -l $LAYOUT > $DIR/alone', {
+      main: join(alone, 'dist/cli/main.cjs'),
+    })
+    expect(status).toBe(0)
+    expect(shown).toMatch(/\d+%/)
+    expect(statSync(join(dir, 'alone')).size).toBeGreaterThan(9 << 20)
+  })
+
+  test.each([
+    ['standard output is a terminal', 'hypva translate $BIG -l $LAYOUT -o $DIR/out'],
+    ['standard output is a terminal, of a summary', 'hypva translate $BIG -l $LAYOUT --summary -o $DIR/out'],
+    ['the input is a pipe', 'cat $BIG | hypva translate -l $LAYOUT > $DIR/out'],
+    ['one input is a pipe', 'cat $BIG | hypva translate $BIG - -l $LAYOUT > $DIR/out'],
+    ['the terminal has no cursor', 'export TERM=dumb; hypva translate $BIG -l $LAYOUT > $DIR/out'],
+  ])('does not show when %s', (_, command) => {
+    expect(inTerminal(command)).toEqual({ shown: '', status: 0 })
+  })
+
+  /** A display that records, and its clock. */
+  function recorder(terminals: number[]) {
+    const shown: string[] = []
+    let now = 5
+    return {
+      shown,
+      pass: (milliseconds: number) => {
+        now += milliseconds
+      },
+      isTerminal: (fd: number) => terminals.includes(fd),
+      now: () => now,
+      show: (text: string) => shown.push(text),
+      clear: () => shown.push('cleared'),
+    }
+  }
+
+  test('begins after a second, and moves ten times a second at most', () => {
+    const size = statSync(BIG).size
+    const display = recorder([2])
+    const progress = openProgress([BIG], display)
+    for (let i = 0; i < 99; i++) {
+      progress.add(size / 100)
+      if (i < 49) expect(display.shown).toEqual([])
+      display.pass(20)
+    }
+    // 1.02 s to 1.98 s.
+    expect(display.shown.length).toBe(10)
+    expect(display.shown.at(-1)).toMatch(/ 9\d%, 8 of 9 MiB, 1 s left$/)
+    progress.stop()
+    progress.stop()
+    expect(display.shown.slice(10)).toEqual(['cleared'])
+  })
+
+  test('is gone before the last piece is written, which may block', () => {
+    const display = recorder([2])
+    const before = process.listenerCount('SIGINT')
+    const progress = openProgress([BIG], display)
+    display.pass(2000)
+    progress.add(100)
+    expect(process.listenerCount('SIGINT')).toBe(before + 1)
+    progress.add(statSync(BIG).size - 100)
+    expect(display.shown.at(-1)).toBe('cleared')
+    expect(process.listenerCount('SIGINT')).toBe(before)
+  })
+
+  test('says no share of what it does not know the whole of', () => {
+    const display = recorder([2])
+    const progress = openProgress([BIG], display)
+    progress.forgetTotal()
+    display.pass(2000)
+    progress.add(20 << 20)
+    progress.stop()
+    expect(display.shown).toEqual(['20 MiB', 'cleared'])
+  })
+
+  test.each([[[]], [[1]], [[1, 2]]])('is nothing when the terminals are %j', (terminals) => {
+    const display = recorder(terminals)
+    const progress = openProgress([BIG], display)
+    display.pass(2000)
+    progress.add(100)
+    progress.stop()
+    expect(display.shown).toEqual([])
+  })
+})
+
+describe('who sits before a terminal is told what is waited for', () => {
+  test.each([
+    ['translate -l $LAYOUT', 'addresses'],
+    ['translate -l $LAYOUT --summary', 'addresses'],
+    ['decode', 'a log'],
+  ])('%s', (command, what) => {
+    const { shown } = inTerminal(`hypva ${command} > /dev/null`, { input: '\x04' })
+    expect(shown.split('\r\n')[0]).toBe(
+      `hypva: reading ${what} from standard input (Ctrl-D ends it; --help shows more)`,
+    )
+  })
+
+  test('and nobody else', () => {
+    expect(hypva(['translate', '-l', LAYOUT]).err).toBe('')
+    expect(inTerminal('hypva translate $BIG -l $LAYOUT > /dev/null').shown).not.toContain('reading')
+    expect(inTerminal('hypva translate -l $LAYOUT < /dev/null').shown).toBe('')
+    expect(inTerminal('hypva translate -l /none').shown).not.toContain('reading')
+  })
+})
 
 describe('control characters', () => {
   // All of them but NUL, which no argument can have, tab and line end.

@@ -2,6 +2,7 @@ import * as node from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from './failure.js'
 import { clearStatusLine } from './status-line.js'
+import { isStdoutClosed } from './stdout.js'
 import { visible } from './text.js'
 import { writeAll, writeAllLater } from './write.js'
 
@@ -63,6 +64,7 @@ export function say(line: string): void {
 export function openOutput(file: string | undefined, system: FileSystem = node): Output {
   if (file === '') throw new Failure('cannot write: the name of the output file is empty')
   if (file === undefined || file === '-') {
+    if (isStdoutClosed()) throw new Failure('cannot write standard output: it is closed')
     return new Descriptor('standard output', STDOUT, system)
   }
   const old = stat(file, system)

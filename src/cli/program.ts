@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { checkArguments } from './arguments.js'
 import { ClosedPipe, Failure } from './failure.js'
 import { print, say } from './output.js'
 import type { Status } from './status.js'
@@ -49,8 +50,19 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   for (const command of descendants(program)) command.copyInheritedSettings(program)
   try {
+    checkArguments(argv.slice(2))
     await program.parseAsync(argv)
     return status.exitCode
+  } catch (error) {
+    return report(error)
+  }
+}
+
+/** Prints the version; the exit code. */
+export function printVersion(version: string): number {
+  try {
+    print(`${version}\n`)
+    return 0
   } catch (error) {
     return report(error)
   }

@@ -1,9 +1,10 @@
+import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type FileSystem, openOutput } from '../../src/cli/output.ts'
 import { writeAll, writeAllLater } from '../../src/cli/write.ts'
-import { hypva, ROOT, scratch } from './hypva.ts'
+import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()
 const LAYOUT = join(ROOT, 'samples/exec-6.1.layout.json')
@@ -314,5 +315,76 @@ describe('interrupted and refused writes are repeated', () => {
     replace(path, system)
     expect(calls).toBe(2)
     expect(fs.readFileSync(path, 'utf8')).toBe('new')
+  })
+})
+
+describe('standard output that cannot be written to', () => {
+  const SAMPLE = ['-l', LAYOUT]
+  const run = (redirection: string, args: string[], shell = 'sh') =>
+    spawnSync(shell, ['-c', `"$0" "$@" ${redirection}; echo "exit $?" >&2`, process.execPath, MAIN, ...args], {
+      encoding: 'utf8',
+    }).stderr
+
+  test.each([
+    ['explain', '0x89b380ef1c00', ...SAMPLE],
+    ['translate', INPUT, ...SAMPLE],
+    ['translate', INPUT, ...SAMPLE, '--summary'],
+    ['layout', 'show', ...SAMPLE],
+    ['translate', '--help'],
+  ])('closed: %s %s', (...args) => {
+    for (const shell of ['sh', 'bash']) {
+      expect(run('>&-', args, shell)).toBe('hypva: cannot write standard output: it is closed\nexit 2\n')
+      // Closed for the shell as well.
+      const inherited = spawnSync(shell, ['-c', 'exec >&-; "$0" "$@"; exit $?', process.execPath, MAIN, ...args])
+      expect([inherited.status, inherited.stderr.toString()]).toEqual([
+        2,
+        'hypva: cannot write standard output: it is closed\n',
+      ])
+    }
+  })
+
+  test('one that is thrown away is not closed', () => {
+    const args = ['explain', '0x89b380ef1c00', ...SAMPLE]
+    expect(run('> /dev/null', args)).toBe('exit 0\n')
+    // Node opens /dev/null for reading and writing here, as it does for a descriptor that is closed.
+    const ignored = spawnSync(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
+    expect([ignored.status, ignored.stderr.toString()]).toEqual([0, ''])
+    const below = spawnSync('sh', ['-c', '"$0" "$@"; echo "exit $?" >&2', process.execPath, MAIN, ...args], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    expect(below.stderr.toString()).toBe('exit 0\n')
+    // What goes to a file needs no standard output.
+    expect(run('>&-', ['translate', INPUT, ...SAMPLE, '-o', join(dir, 'no-stdout')])).toBe('exit 0\n')
+  })
+
+  test('full, or open for reading only: one line', () => {
+    for (const args of [['--version'], ['-V'], ['--help'], ['explain', '0x89b380ef1c00', ...SAMPLE]]) {
+      const message = 'hypva: cannot write standard output:'
+      expect(run('> /dev/full', args)).toBe(`${message} no space left on the device\nexit 2\n`)
+      expect(run('1< /dev/null', args)).toBe(`${message} bad file descriptor\nexit 2\n`)
+    }
+  })
+})
+
+describe('arguments that are not UTF-8', () => {
+  const run = (name: string) =>
+    spawnSync(
+      'bash',
+      ['-c', `cd "$4"; "$0" "$1" translate "$2" -l "$3" -o ${name}`, process.execPath, MAIN, INPUT, LAYOUT, dir],
+      { encoding: 'utf8' },
+    )
+
+  test('are refused before anything is written', () => {
+    const before = fs.readdirSync(dir)
+    const { status, stderr } = run("$'name\\xff'")
+    expect([status, stderr.split('\n').length]).toEqual([2, 2])
+    expect(stderr).toMatch(/^hypva: the argument name\\xff is not UTF-8: /)
+    expect(fs.readdirSync(dir)).toEqual(before)
+  })
+
+  test('a name with a replacement character of its own is a name', () => {
+    const { status, stderr } = run("$'name\\xef\\xbf\\xbd'")
+    expect([status, stderr]).toEqual([0, ''])
+    expect(fs.existsSync(join(dir, 'name\ufffd'))).toBe(true)
   })
 })

@@ -59,11 +59,11 @@ writeFileSync(
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 run(bin('typescript', 'tsc'), '-p', '.')
 // The command line as a few CommonJS files, split by command, with what it needs of its dependencies: Node starts those in
-// far less time than many ES modules. Only what is rarely needed at all is left where it is.
+// far less time than many ES modules.
 const bundle = await rolldown({
   input: { program: join(root, 'dist/cli/program.js'), 'job-worker': join(root, 'dist/cli/job-worker.js') },
   platform: 'node',
-  external: (id) => id.startsWith('node:') || id === 'cli-progress',
+  external: (id) => id.startsWith('node:'),
 })
 const { output } = await bundle.write({
   dir: join(root, '.build/cli'),

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { isBuiltin } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -117,6 +118,18 @@ describe('the package', () => {
         expect(found, `${where} names ${name}`).toBeDefined()
       }
     }
+  })
+
+  test('has in the command line all that it runs', () => {
+    const files = filesBelow(join(ROOT, 'dist/cli')).filter((file) => file.endsWith('.cjs'))
+    expect(files.length).toBeGreaterThan(5)
+    const loaded = files.flatMap((file) =>
+      [...readFileSync(join(ROOT, file), 'utf8').matchAll(/\b(?:require|import)\((['"])([^'"]+)\1\)/g)].map(
+        ([, , name]) => name!,
+      ),
+    )
+    expect(loaded.length).toBeGreaterThan(10)
+    expect(loaded.filter((name) => !isBuiltin(name) && !name.startsWith('.'))).toEqual([])
   })
 
   test('keeps node: modules inside the command line', () => {

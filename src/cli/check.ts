@@ -11,7 +11,7 @@ import type { BankVerdict, PrivateVerdict } from '../proposals/verdict.js'
 import { formatU64 } from '../u64.js'
 import { Failure } from './failure.js'
 import { machineOptions, readMachine } from './machine.js'
-import { print, say } from './output.js'
+import { print, printAsIs, say } from './output.js'
 import { textPicture, writeSvg } from './picture.js'
 import type { Status } from './status.js'
 import { formatRange, toJson } from './text.js'
@@ -75,8 +75,8 @@ export function addCheck(program: Command, status: Status): void {
         writeSvg(options.svg, asked[0]!)
       }
       if (options.svg !== '-') {
-        const json = () => toJson((options.proposal === undefined ? verdicts : asked).map(withFormat))
-        print(options.json ? json() : formatAll(machine, verdicts, asked))
+        if (options.json) print(toJson((options.proposal === undefined ? verdicts : asked).map(withFormat)))
+        else printAll(machine, verdicts, asked)
       }
       status.exitCode = asked.every(({ sound }) => sound) ? 0 : 1
     })
@@ -94,10 +94,12 @@ function parseNames(text: string, previous: LayoutName[] = []): LayoutName[] {
   return [...previous, name]
 }
 
-function formatAll(machine: Machine, verdicts: readonly ProposalVerdict[], asked: readonly ProposalVerdict[]): string {
-  return [formatTable(verdicts), ...asked.flatMap((verdict) => [format(machine, verdict), textPicture(verdict)])].join(
-    '\n',
-  )
+function printAll(machine: Machine, verdicts: readonly ProposalVerdict[], asked: readonly ProposalVerdict[]): void {
+  print(formatTable(verdicts))
+  for (const verdict of asked) {
+    print(`\n${format(machine, verdict)}\n`)
+    printAsIs(textPicture(verdict))
+  }
 }
 
 function formatTable(verdicts: readonly ProposalVerdict[]): string {

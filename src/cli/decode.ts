@@ -11,7 +11,9 @@ import { readLayout } from './options.js'
 import { print, say } from './output.js'
 import { refuseUnlessText } from './refuse.js'
 import type { Status } from './status.js'
+import { announceStdin } from './stdin.js'
 import { readSymbols, symbolsOption } from './symbols.js'
+import { toJson } from './text.js'
 
 const EXAMPLES = `Examples:
   # A panic pasted in, nothing else known:
@@ -50,6 +52,7 @@ export function addDecode(program: Command, status: Status): void {
         throw new Failure('standard input (-) is named twice')
       }
       const tables = readSymbols(symbols)
+      announceStdin('a log', [log])
       const source = openSource(log)
       let panics: DecodedPanic[]
       try {
@@ -80,9 +83,7 @@ function refuseIfNoText(source: FileSource): void {
 
 /** 64-bit values and instruction words as hex strings. */
 function asJson(value: unknown): string {
-  const hex = (key: string, v: unknown) =>
-    typeof v === 'bigint' ? formatU64(v) : key === 'word' && typeof v === 'number' ? formatU64(BigInt(v)) : v
-  return `${JSON.stringify(value, hex, 2)}\n`
+  return toJson(value, (key, v) => (key === 'word' && typeof v === 'number' ? BigInt(v) : v))
 }
 
 function format(panic: DecodedPanic, names: NameOptions): string {

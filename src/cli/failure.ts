@@ -19,6 +19,7 @@ const SYSTEM: Readonly<Record<string, string>> = {
   EDQUOT: 'disk quota exceeded',
   EROFS: 'read-only file system',
   EIO: 'input/output error',
+  EBADF: 'bad file descriptor',
   EFBIG: 'file too large',
   ENOTDIR: 'a part of the path is not a directory',
   ELOOP: 'too many symbolic links',

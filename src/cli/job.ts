@@ -1,11 +1,12 @@
 // One of the jobs of a translation of a regular file into another: takes blocks of the input in turn, reads and rewrites
 // them, and writes what comes out behind what the blocks before have come to.
-import { readSync, write, writeSync } from 'node:fs'
+import { readSync } from 'node:fs'
 import type { BinaryRewriter } from '../translate/binary.js'
 import { CUT_CONTEXT, CUT_WINDOW, cutOffset } from '../translate/cuts.js'
 import { addCounts, newCounts, type RewriteCounts } from '../translate/rewriter.js'
 import type { TextRewriter } from '../translate/text.js'
 import { newRewriter, type Translation } from './format.js'
+import { writeAll, writeAllLater } from './write.js'
 
 /** Bytes by which a block may be longer for the sake of its cuts: CUT_WINDOW, up to a multiple of 8. */
 const CUT_ROOM = (CUT_WINDOW + 7) & ~7
@@ -80,11 +81,15 @@ export async function runJob(data: JobData, { overlap, pause }: JobManners): Pro
       Atomics.notify(control, TURN)
       if (overlap) {
         await writing
-        writing = writeAllLater(data, bytes, at)
+        writing = writeAllLater(data.output, bytes, at).catch(failWriting)
         // It is waited for in the next turn; until then its failure is not unhandled.
         writing.catch(() => {})
       } else {
-        writeAll(data, bytes, at)
+        try {
+          writeAll(data.output, bytes, at)
+        } catch (error) {
+          failWriting(error)
+        }
       }
       try {
         rewriter.end()
@@ -148,26 +153,8 @@ function readAll({ input }: JobData, into: Uint8Array, position: number): void {
   }
 }
 
-function writeAll({ output }: JobData, bytes: Uint8Array, position: number): void {
-  for (let at = 0; at < bytes.length; ) {
-    try {
-      at += writeSync(output, bytes, at, bytes.length - at, position + at)
-    } catch (error) {
-      throw new SideError('write', error)
-    }
-  }
-}
-
-/** The same without holding up the thread. */
-async function writeAllLater({ output }: JobData, bytes: Uint8Array, position: number): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    at += await new Promise<number>((resolve, reject) => {
-      write(output, bytes, at, bytes.length - at, position + at, (error, count) => {
-        if (error === null) resolve(count)
-        else reject(new SideError('write', error))
-      })
-    })
-  }
+function failWriting(error: unknown): never {
+  throw new SideError('write', error)
 }
 
 /** Lets no job begin another block. */

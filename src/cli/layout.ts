@@ -9,7 +9,7 @@ import { sizeText } from '../picture/size.js'
 import { formatU64, type Range } from '../u64.js'
 import { machineOptions, readMachine } from './machine.js'
 import { layoutOption, readLayout } from './options.js'
-import { openOutput, print, say } from './output.js'
+import { openOutput, print, printAsIs, say } from './output.js'
 import type { Status } from './status.js'
 import { formatRange } from './text.js'
 
@@ -87,7 +87,12 @@ function addShow(parent: Command, status: Status): void {
       const layout = readLayout(options.layout)
       const { textPicture, writeSvg } = await import('./picture.js')
       if (options.svg !== undefined) writeSvg(options.svg, layout)
-      if (options.svg !== '-') print(options.json ? formatLayout(layout) : `${format(layout)}\n${textPicture(layout)}`)
+      if (options.json) {
+        if (options.svg !== '-') print(formatLayout(layout))
+      } else if (options.svg !== '-') {
+        print(`${format(layout)}\n`)
+        printAsIs(textPicture(layout))
+      }
       status.exitCode = 0
     })
 }

@@ -1,14 +1,16 @@
 #!/usr/bin/env node
 // CommonJS, as the bundle of the rest is (scripts/build.mjs): Node starts it sooner than ES modules.
 
-// Asked for its version, hypva loads nothing else: this is what scripts call to see whether it is there.
+// Asked for its version, hypva loads nothing else: this is what scripts call to see whether it is there. Only when that
+// fails does the rest print it, or say why it cannot.
 const first = process.argv[2]
 if (first === '--version' || first === '-V') {
   const { writeSync } = require('node:fs')
+  const { version } = require('../../package.json')
   try {
-    writeSync(1, `${require('../../package.json').version}\n`)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPIPE') process.exitCode = 2
+    writeSync(1, `${version}\n`)
+  } catch {
+    process.exitCode = require('./program.cjs').printVersion(version)
   }
 } else {
   require('./program.cjs')

@@ -1,17 +1,10 @@
-import {
-  closeSync,
-  fchmodSync,
-  openSync,
-  realpathSync,
-  renameSync,
-  type Stats,
-  statSync,
-  unlinkSync,
-  write,
-  writeSync,
-} from 'node:fs'
-import { dirname, join } from 'node:path'
+import * as node from 'node:fs'
+import { dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from './failure.js'
+import { clearStatusLine } from './status-line.js'
+import { isStdoutClosed } from './stdout.js'
+import { visible } from './text.js'
+import { writeAll, writeAllLater } from './write.js'
 
 const STDOUT = 1
 const STDERR = 2
@@ -30,46 +23,67 @@ export interface Output {
   abandon(): void
 }
 
-/** Text for standard output. */
+/** The calls that outputs are made with; a test can make any of them fail. */
+export type FileSystem = Pick<
+  typeof node,
+  | 'closeSync'
+  | 'fchmodSync'
+  | 'fchownSync'
+  | 'fstatSync'
+  | 'openSync'
+  | 'readlinkSync'
+  | 'realpathSync'
+  | 'renameSync'
+  | 'statSync'
+  | 'unlinkSync'
+  | 'write'
+  | 'writeSync'
+>
+
+/** Text for standard output: reports, JSON, help. Control characters in it become visible escapes. */
 export function print(text: string): void {
+  printAsIs(visible(text))
+}
+
+/** Text that hypva alone has made, colours included. */
+export function printAsIs(text: string): void {
   openOutput(undefined).write(Buffer.from(text))
 }
 
-/** A line for standard error; where nobody takes it, there is nobody to tell. */
+/** A line for standard error, control characters made visible; where nobody takes it, there is nobody to tell. */
 export function say(line: string): void {
+  clearStatusLine()
   try {
-    writeSync(STDERR, `${line}\n`)
+    writeAll(STDERR, Buffer.from(`${visible(line)}\n`), null)
   } catch {
     // See above.
   }
 }
 
 /** Opens OUT; `-` or nothing is standard output. */
-export function openOutput(file: string | undefined): Output {
+export function openOutput(file: string | undefined, system: FileSystem = node): Output {
   if (file === '') throw new Failure('cannot write: the name of the output file is empty')
-  if (file === undefined || file === '-') return new Descriptor('standard output', STDOUT)
-  const old = stat(file)
+  if (file === undefined || file === '-') {
+    if (isStdoutClosed()) throw new Failure('cannot write standard output: it is closed')
+    return new Descriptor('standard output', STDOUT, system)
+  }
+  const old = stat(file, system)
   if (old?.isDirectory()) throw new Failure(`cannot write ${file}: is a directory`)
-  // A device or a named pipe is written to, not replaced.
-  if (old !== undefined && !old.isFile()) return new Descriptor(file, open(file, 'w'))
-  return new Replacement(file, old)
-}
-
-function stat(file: string): Stats | undefined {
   try {
-    return statSync(file)
+    // A device or a named pipe is written to, not replaced.
+    if (old !== undefined && !old.isFile()) return new Descriptor(file, system.openSync(file, 'w'), system)
+    return new Replacement(file, old, system)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw systemFailure('cannot write', file, error)
+    throw error instanceof Failure ? error : systemFailure('cannot write', file, error)
   }
 }
 
-/** @param name how messages call the file */
-function open(file: string, flags: string, name = file): number {
+function stat(file: string, system: FileSystem): node.Stats | undefined {
   try {
-    return openSync(file, flags, 0o666)
+    return system.statSync(file)
   } catch (error) {
-    throw systemFailure('cannot write', name, error)
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw systemFailure('cannot write', file, error)
   }
 }
 
@@ -77,32 +91,25 @@ class Descriptor implements Output {
   readonly name: string
   readonly file: Output['file'] = undefined
   protected readonly fd: number
-  constructor(name: string, fd: number) {
+  protected readonly system: FileSystem
+  constructor(name: string, fd: number, system: FileSystem) {
     this.name = name
     this.fd = fd
+    this.system = system
   }
   write(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; ) {
-      try {
-        at += writeSync(this.fd, bytes, at, bytes.length - at, this.file && this.file.length + at)
-      } catch (error) {
-        // The other end of a pipe that somebody made non-blocking is slow: wait for it.
-        if ((error as NodeJS.ErrnoException).code === 'EAGAIN') sleep(2)
-        else throw systemFailure('cannot write', this.name, error)
-      }
+    try {
+      writeAll(this.fd, bytes, this.file?.length ?? null, this.system)
+    } catch (error) {
+      throw systemFailure('cannot write', this.name, error)
     }
     if (this.file !== undefined) this.file.length += bytes.length
   }
   async writeLater(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length; ) {
-      const position = this.file === undefined ? null : this.file.length + at
-      at += await new Promise<number>((resolve, reject) => {
-        write(this.fd, bytes, at, bytes.length - at, position, (error, count) => {
-          if (error === null) resolve(count)
-          else if (error.code === 'EAGAIN') setTimeout(resolve, 2, 0)
-          else reject(systemFailure('cannot write', this.name, error))
-        })
-      })
+    try {
+      await writeAllLater(this.fd, bytes, this.file?.length ?? null, this.system)
+    } catch (error) {
+      throw systemFailure('cannot write', this.name, error)
     }
     if (this.file !== undefined) this.file.length += bytes.length
   }
@@ -112,7 +119,7 @@ class Descriptor implements Output {
   abandon(): void {}
   protected close(): void {
     try {
-      closeSync(this.fd)
+      this.system.closeSync(this.fd)
     } catch (error) {
       throw systemFailure('cannot write', this.name, error)
     }
@@ -125,17 +132,19 @@ class Replacement extends Descriptor {
   private readonly target: string
   private readonly temporary: string
   private readonly signals: (readonly [NodeJS.Signals, () => void])[]
+  /** Whose the old file is, where the new one cannot be theirs. */
+  private formerOwner: number | undefined
 
-  constructor(file: string, old: Stats | undefined) {
+  constructor(file: string, old: node.Stats | undefined, system: FileSystem) {
     // Beside the file itself, not beside a symbolic link to it.
-    const target = old === undefined ? file : realpathSync(file)
+    const target = old === undefined ? targetOf(file, system) : system.realpathSync(file)
     const temporary = join(dirname(target), `.hypva-${process.pid}-${Date.now().toString(36)}.tmp`)
-    const fd = open(temporary, 'wx', file)
-    super(file, fd)
+    // Until it has the old file's owner and group, only its owner may read it, and only if that one could.
+    const fd = system.openSync(temporary, 'wx', old === undefined ? 0o666 : old.mode & 0o700)
+    super(file, fd, system)
     this.file = { fd, length: 0 }
     this.target = target
     this.temporary = temporary
-    if (old !== undefined) fchmodSync(fd, old.mode)
     this.signals = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
       const handler = () => {
         this.abandon()
@@ -145,22 +154,34 @@ class Replacement extends Descriptor {
       process.once(signal, handler)
       return [signal, handler] as const
     })
+    if (old === undefined) return
+    try {
+      this.formerOwner = takeAttributes(fd, old, system)
+    } catch (error) {
+      this.abandon()
+      throw error
+    }
   }
 
   override finish(): void {
     this.close()
     try {
-      renameSync(this.temporary, this.target)
+      this.system.renameSync(this.temporary, this.target)
     } catch (error) {
       throw systemFailure('cannot write', this.name, error)
     }
     this.release()
+    if (this.formerOwner !== undefined) {
+      say(
+        `hypva: note: ${this.name} belonged to user ${this.formerOwner} and is now yours: only root can keep the owner`,
+      )
+    }
   }
 
   override abandon(): void {
     this.release()
     try {
-      unlinkSync(this.temporary)
+      this.system.unlinkSync(this.temporary)
     } catch {
       // Gone already, or not to be removed: the old output stands either way.
     }
@@ -171,6 +192,55 @@ class Replacement extends Descriptor {
   }
 }
 
-function sleep(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+/** As many symbolic links in a row as Linux follows. */
+const MOST_LINKS = 40
+
+/** Which file a name stands for that leads to none yet: at the end of dangling symbolic links, the one they would name. */
+function targetOf(file: string, system: FileSystem): string {
+  let target = file
+  for (let links = 0; links < MOST_LINKS; links++) {
+    let link: string
+    try {
+      link = system.readlinkSync(target)
+    } catch {
+      // No link: this is it.
+      break
+    }
+    // Not normalised: what .. means behind a symbolic link only the kernel knows.
+    target = isAbsolute(link) ? link : `${dirname(target)}/${link}`
+  }
+  if (target.endsWith('/')) throw new Failure(`cannot write ${file}: no such directory`)
+  return target
+}
+
+/** Errors that say that an owner cannot be given here: no right to, no such ids in this namespace, no owners at all. */
+const NOT_GIVEN = ['EPERM', 'EINVAL', 'ENOSYS', 'ENOTSUP']
+
+/**
+ * Gives a new file the owner, the group and the permission bits of the one that it will replace. Owner and group stay ours
+ * where we may not give them away; then nobody gets a right through it.
+ * @returns the old owner where that is not the new one
+ */
+function takeAttributes(fd: number, old: node.Stats, system: FileSystem): number | undefined {
+  let now = system.fstatSync(fd)
+  // Whoever is not root can still give a file to another group of their own.
+  for (const uid of [old.uid, -1]) {
+    if (now.gid === old.gid && (now.uid === old.uid || uid === -1)) break
+    try {
+      system.fchownSync(fd, uid, old.gid)
+    } catch (error) {
+      if (!NOT_GIVEN.includes((error as NodeJS.ErrnoException).code!)) throw error
+    }
+    now = system.fstatSync(fd)
+  }
+  // Neither set-user-id nor set-group-id: what the old program was trusted with is not for these bytes.
+  let bits = old.mode & 0o777
+  if (now.gid !== old.gid) {
+    // The group's members are others, and the old ones count as others: both get what both had.
+    const both = (bits >> 3) & bits & 0o007
+    bits = (bits & 0o700) | (both << 3) | both
+  }
+  // A file system without permission bits gives every file the same and refuses to change them.
+  if ((now.mode & 0o7777) !== bits) system.fchmodSync(fd, bits)
+  return now.uid === old.uid ? undefined : old.uid
 }

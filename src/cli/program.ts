@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { checkArguments } from './arguments.js'
 import { ClosedPipe, Failure } from './failure.js'
 import { print, say } from './output.js'
 import type { Status } from './status.js'
@@ -38,7 +39,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     .configureOutput({
       outputError: (text) => say(`hypva: ${oneLine(text)} (--help shows how)`),
       writeOut: print,
-      writeErr: (text) => say(text.trimEnd()),
+      writeErr: (text) => text.trimEnd().split('\n').forEach(say),
     })
   const status = { exitCode: 0 }
   const [, , name = '', subcommand] = argv
@@ -49,8 +50,19 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   for (const command of descendants(program)) command.copyInheritedSettings(program)
   try {
+    checkArguments(argv.slice(2))
     await program.parseAsync(argv)
     return status.exitCode
+  } catch (error) {
+    return report(error)
+  }
+}
+
+/** Prints the version; the exit code. */
+export function printVersion(version: string): number {
+  try {
+    print(`${version}\n`)
+    return 0
   } catch (error) {
     return report(error)
   }

@@ -1,8 +1,27 @@
 import { formatU64, type Range } from '../u64.js'
 
-/** JSON for programs: 64-bit values as hex strings, as everywhere in hypva's formats. */
-export function toJson(value: unknown): string {
-  return `${JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? formatU64(v) : v), 2)}\n`
+/**
+ * JSON for programs: 64-bit values as hex strings, as everywhere in hypva's formats.
+ * @param change applied to each value first
+ */
+export function toJson(value: unknown, change = (_: string, v: unknown) => v): string {
+  const hex = (v: unknown) => (typeof v === 'bigint' ? formatU64(v) : v)
+  const json = JSON.stringify(value, (key, v) => hex(change(key, v)), 2)
+  // JSON.stringify escapes the control characters of ASCII, but neither DEL nor those from U+0080 on.
+  return `${json.replace(/[\x7f-\x9f]/g, (character) => `\\u${hexOf(character, 4)}`)}\n`
+}
+
+/**
+ * Text that is safe to print on a terminal: control characters, with which a log, a symbol or a file name could command it,
+ * become escapes such as \x1b. Line ends and tabs stay.
+ */
+export function visible(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is replaced
+  return text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, (character) => `\\x${hexOf(character, 2)}`)
+}
+
+function hexOf(character: string, digits: number): string {
+  return character.charCodeAt(0).toString(16).padStart(digits, '0')
 }
 
 /** Start and last address, as the kernel prints ranges. */

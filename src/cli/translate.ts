@@ -17,9 +17,10 @@ import { layoutOption, readLayout, spaceOption } from './options.js'
 import { type Output, openOutput, say } from './output.js'
 import { openProgress, type Progress } from './progress.js'
 import type { Status } from './status.js'
+import { announceStdin } from './stdin.js'
 import { formatCensus } from './summary.js'
 import { readSymbols, symbolsOption } from './symbols.js'
-import { toJson } from './text.js'
+import { toJson, visible } from './text.js'
 
 const EXAMPLES = `Examples:
   hypva layout compute --kernel 6.1 --page-size 4k --va-bits 48 --idmap 0x40eed000 \\
@@ -115,7 +116,8 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
   const total = { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0 }
   let firstMiss: string | undefined
   try {
-    const progress = await openProgress(files)
+    announceStdin('addresses', files)
+    const progress = openProgress(files)
     try {
       for (const file of files) {
         const counts = await translateFile(file, work, output, progress, look)
@@ -168,7 +170,8 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   })
   const output = openOutput(options.output)
   try {
-    const progress = await openProgress(files)
+    announceStdin('addresses', files)
+    const progress = openProgress(files)
     try {
       for (const file of files) await translateFile(file, { make: () => census }, output, progress, look)
     } finally {
@@ -177,7 +180,7 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
     const result = census.result()
     const text = json
       ? toJson({ ...result, symbols: result.symbols.slice(0, top) })
-      : formatCensus(result, top, symbols.length > 0)
+      : visible(formatCensus(result, top, symbols.length > 0))
     output.write(new TextEncoder().encode(text))
     output.finish()
   } catch (error) {
@@ -207,6 +210,7 @@ async function translateFile(
   // An output of our own has to be tidied up when a signal comes, and that takes an event loop that turns.
   const input = await openInput(file, { blocking: output.file === undefined, text })
   try {
+    if (input.file === undefined) progress.forgetTotal()
     const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 0
     if (jobs > 0) return await translateInJobs(jobs, input, output, parts!, progress)
     const rewriter = make()
@@ -340,9 +344,9 @@ async function pump(input: Input, rewriter: Rewriter, output: Output, progress: 
       throw error
     }
     const bytes = rewriter.commit(count, count === 0)
+    progress.add(count)
     if (bytes.length > 0) await writer.write(bytes)
     if (count === 0) return writer.flush()
-    progress.add(count)
   }
 }
 

@@ -3,6 +3,7 @@ import { HEAD } from '../content.js'
 import { type DecodedPanic, decodePanics, type NamedPlace } from '../panic/decode.js'
 import type { RegisterField } from '../panic/esr.js'
 import { readFully } from '../source.js'
+import { cannotNameHyp } from '../symbols/place.js'
 import { markNvhe, type NameOptions } from '../symbols/table.js'
 import { formatU64 } from '../u64.js'
 import { Failure } from './failure.js'
@@ -63,6 +64,8 @@ export function addDecode(program: Command, status: Status): void {
       }
       if (json) print(asJson({ panics }))
       else if (panics.length > 0) print(panics.map((panic) => format(panic, { rawNames })).join('\n'))
+      const unable = panics.map(({ pc, layout }) => (pc?.of === 'vhe' ? undefined : cannotNameHyp(tables, layout)))
+      for (const text of new Set(unable)) if (text !== undefined) say(`hypva: ${text}`)
       if (panics.length === 0) say('hypva: no hyp panic found')
       status.exitCode = panics.length === 0 ? 1 : 0
     })

@@ -155,7 +155,7 @@ function report({ layout, provenance, conflicts, unknown, candidates, files }: R
     }
   }
   if (conflicts.some(({ sides }) => sides.length > 1))
-    lines.push('  --prefer FILE believes one; a flag such as --tag-val says it outright.')
+    lines.push(`  --prefer FILE believes one; a flag such as ${flagOf(conflicts)} says it outright.`)
   if (candidates.length > 0) {
     lines.push('', `Layouts that fit: ${candidates.length}`)
     for (const { tagLsb, tagVal } of candidates) {
@@ -218,6 +218,13 @@ function fieldOptions(): Option[] {
     new Option('--image <start-end>', 'virtual addresses of _text and _end').argParser(parseRange),
     ...Object.entries(WORDS).map(([flag, text]) => new Option(`${flag} <value>`, text)),
   ]
+}
+
+/** A flag that settles one of the conflicts. */
+function flagOf(conflicts: Recovery['conflicts']): string {
+  const flags = fieldOptions().map(({ long }) => long!)
+  const wanted = conflicts.map(({ field }) => `--${field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
+  return wanted.find((flag) => flags.includes(flag)) ?? '--tag-val'
 }
 
 function collect(file: string, files: string[] = []): string[] {

@@ -1,10 +1,11 @@
 import { HOW_TO_LEARN } from '../layout/fields.js'
+import { IMPOSSIBLE, type Impossibility } from '../layout/impossible.js'
 import { checkLayout, LAYOUT_FIELDS } from '../layout/json.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { ByteSource } from '../source.js'
 import { lowMask } from '../u64.js'
 import { type Conclusions, type Conflict, conclude, type Values } from './derive.js'
-import { type Fact, LAYOUT_FILE, type Note, type Provenance, type Tag } from './facts.js'
+import { type Fact, LAYOUT_FILE, type Note, type Provenance, type Quantity, type Tag } from './facts.js'
 import { type EvidenceKind, readEvidence } from './read.js'
 import { factsOfPairs, NO_TAG, solveTag } from './tag.js'
 
@@ -72,8 +73,8 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   const disputed = new Set(conflicts.map(({ field }) => field))
   if (vhe === 'wrong') disputed.add('mode')
   // Mask and tag stand or fall together.
-  if (disputed.has('tagLsb') || disputed.has('tagVal'))
-    for (const field of ['tagLsb', 'tagVal', 'tag', 'vaMask']) disputed.add(field)
+  if (disputed.has('tagLsb') || disputed.has('tagVal')) for (const field of MASK_AND_TAG) disputed.add(field)
+  conflicts.push(...impossibilities(conclusions, disputed, notes))
   const { layout, provenance } = assemble(conclusions, disputed)
   const tags = rivals.length > 0 && disputed.has('tagVal') ? rivals : solution.fits.length > 1 ? solution.fits : []
   const candidates = tags.flatMap((tag) => candidate(layout, tag) ?? [])
@@ -175,7 +176,52 @@ function vheAgainstTag(
   }
 }
 
-const TAG = ['tagLsb', 'tagVal', 'tag', 'vaMask', 'hypPhysvirtOffset']
+/**
+ * What the evidence agrees on and yet no machine has. The stronger evidence is believed; where all is as strong, that is a
+ * conflict, and none of the fields is known. Adds to `disputed` the fields that are not.
+ */
+function impossibilities(conclusions: Conclusions, disputed: Set<string>, notes: Note[]): Conflict[] {
+  const { settled } = conclusions
+  const priorityOf = (field: Quantity) => settled.get(field)!.fact.priority
+  const conflicts: Conflict[] = []
+  for (const rule of IMPOSSIBLE) {
+    const found = rule(assemble(conclusions, disputed).layout)
+    if (found === undefined) continue
+    const fields = [found.field, ...found.against].sort((a, b) => priorityOf(a) - priorityOf(b))
+    const weakest = found.alone ? found.field : fields[0]!
+    const strongest = fields.at(-1)!
+    const wrong = found.alone ? [weakest] : fields.filter((field) => priorityOf(field) === priorityOf(weakest))
+    for (const field of wrong) disputed.add(field)
+    // Guesses give way, or cancel out, without a word.
+    if (priorityOf(weakest) < 0) continue
+    if (priorityOf(weakest) === priorityOf(strongest)) conflicts.push(conflictOf(found, settled))
+    else notes.push(...wrong.map((field) => overruledBy(field, strongest, settled)))
+  }
+  // A tag says nothing without its mask.
+  if (settled.has('tagLsb') && assemble(conclusions, disputed).layout.tagLsb === undefined) {
+    for (const field of MASK_AND_TAG) disputed.add(field)
+  }
+  return conflicts
+}
+
+function conflictOf({ field, value, against, wanted }: Impossibility, settled: Conclusions['settled']): Conflict {
+  const others = against.flatMap((other) => settled.get(other)!.provenance)
+  return {
+    field,
+    sides: [
+      { value, provenance: settled.get(field)!.provenance },
+      { value: wanted, provenance: others },
+    ],
+  }
+}
+
+function overruledBy(field: Quantity, by: Quantity, settled: Conclusions['settled']): Note {
+  const { file, where, rule } = settled.get(field)!.fact
+  return { file, text: `${field} of ${where} (${rule}) is overruled by ${by} of ${settled.get(by)!.fact.file}` }
+}
+
+const MASK_AND_TAG = ['tagLsb', 'tagVal', 'tag', 'vaMask']
+const TAG = [...MASK_AND_TAG, 'hypPhysvirtOffset']
 
 function assemble(
   { values, settled }: Conclusions,

@@ -1,4 +1,3 @@
-import { formatU64 } from '../u64.js'
 import { linearSizeOf } from './address-space.js'
 import { generationOf, rulesOf } from './generations.js'
 import type { Generation, Machine } from './types.js'
@@ -21,8 +20,8 @@ export function assumptionsOf(machine: Machine): string[] {
   return [...assumptions, ...odditiesOf(machine)]
 }
 
-/** What no machine would have that runs the kernel named, or that looks mistyped; a line each. */
-export function odditiesOf({ kernel, pageSize, vaBits, dram }: Machine): string[] {
+/** What no machine would have that runs the kernel named; a line each. */
+export function odditiesOf({ kernel, pageSize, vaBits }: Machine): string[] {
   const oddities: string[] = []
   const since = vaBits !== 52 || kernel === undefined ? undefined : pageSize === 65536 ? '5.4' : '6.9'
   if (since !== undefined && isBefore(kernel!, since)) {
@@ -30,18 +29,6 @@ export function odditiesOf({ kernel, pageSize, vaBits, dram }: Machine): string[
       pageSize === 65536 ? '52-bit kernel addresses' : `52-bit addresses with pages of ${pageSize / 1024} KiB`
     oddities.push(`mainline has ${what} since Linux ${since}, which ${kernel} is older than`)
   }
-  const page = BigInt(pageSize)
-  dram.forEach(({ start, end }, i) => {
-    if (end % page === page - 1n) {
-      oddities.push(
-        `dram[${i}] ends at ${formatU64(end)}, which is the first byte behind it, not its last as in /proc/iomem`,
-      )
-    } else if (start % page !== 0n || end % page !== 0n) {
-      oddities.push(
-        `dram[${i}], ${formatU64(start)} to ${formatU64(end)}, is not of whole pages of ${pageSize / 1024} KiB: the kernel uses whole ones only`,
-      )
-    }
-  })
   return oddities
 }
 

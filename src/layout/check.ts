@@ -3,6 +3,7 @@ import { HypvaError, type HypvaErrorCode, HypvaRangeError, HypvaTypeError } from
 import { describe, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
 import { hypVaBitsOf, pageOffsetOf, physBitsOf, VA_BITS, vaBitsActualChoices } from './address-space.js'
 import { generationOf, rulesOf } from './generations.js'
+import { dramNotPhysical, IMPOSSIBLE, idmapNotAligned } from './impossible.js'
 import { linearMemory } from './linear.js'
 import { applyMacro, macroOf } from './macro.js'
 import { layoutSchema, machineSchema, U64, type WordForm } from './schema.js'
@@ -73,10 +74,22 @@ function checkMachineFields(machine: Machine): void {
   checkPlaces(machine, failMachine)
   checkWidths(machine, failMachine)
   checkPhysical(machine)
+  checkPossible(machine)
+}
+
+/** A kernel computes a broken layout of an unlucky machine, but of none that there cannot be. */
+function checkPossible(machine: Machine): void {
+  const { kernel, randomizeBase: _, random: __, vaBitsActual = machine.vaBits, ...fields } = machine
+  const generation = machine.generation ?? generationOf(kernel!)
+  for (const rule of IMPOSSIBLE) {
+    const found = rule({ ...fields, vaBitsActual, generation })
+    if (found !== undefined) failMachine(found.path, found.text)
+  }
 }
 
 function checkLayoutFields(layout: HypLayout): void {
   checkPlaces(layout, failLayout)
+  checkSizes(layout)
   checkWidths(layout, failLayout)
   checkDerivedWidths(layout)
   if (layout.mode === 'vhe') {
@@ -98,9 +111,22 @@ function checkPhysical({ dram, idmap, pageSize, vaBits }: Machine): void {
   if (idmap >> BigInt(bits) !== 0n) failMachine('idmap', `${formatU64(idmap)} ${beyond}`)
 }
 
+/** No kernel has more bits of virtual address, and none more of physical ones. */
+const MOST_IMAGE = 1n << 52n
+
+/** What cannot be so large: the segments of the kernels hold sizes of 64 bits, and every sum of these stays far below. */
+function checkSizes(layout: HypLayout): void {
+  const found = dramNotPhysical(layout)
+  if (found !== undefined) failLayout(found.path, found.text)
+  const { image } = layout
+  if (image !== undefined && image.end - image.start > MOST_IMAGE) {
+    failLayout('image', `${formatU64(image.start)} to ${formatU64(image.end)} is more than 2^52 bytes`)
+  }
+}
+
 /** Ranges are not empty, banks ascend, the idmap page is a page. */
 function checkPlaces(fields: Pick<HypLayout, 'dram' | 'image' | 'idmap' | 'pageSize'>, fail: Fail): void {
-  const { dram, image, idmap, pageSize = 4096 } = fields
+  const { dram, image } = fields
   if (dram?.length === 0) fail('dram', 'expected at least one bank, or no field')
   dram?.forEach((bank, i) => {
     checkNotEmpty(bank, `dram[${i}]`, fail)
@@ -111,9 +137,8 @@ function checkPlaces(fields: Pick<HypLayout, 'dram' | 'image' | 'idmap' | 'pageS
     }
   })
   if (image !== undefined) checkNotEmpty(image, 'image', fail)
-  if (idmap !== undefined && idmap % BigInt(pageSize) !== 0n) {
-    fail('idmap', `${formatU64(idmap)} is not aligned to pages of ${pageSize} bytes`)
-  }
+  const unaligned = idmapNotAligned(fields)
+  if (unaligned !== undefined) fail(unaligned.path, unaligned.text)
 }
 
 function checkNotEmpty({ start, end }: Range, field: string, fail: Fail): void {

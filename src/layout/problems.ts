@@ -1,5 +1,6 @@
-import { formatU64, lowMask, type Range, wrap64 } from '../u64.js'
+import { formatU64, lowMask } from '../u64.js'
 import { rulesOf } from './generations.js'
+import { imageInMemory } from './impossible.js'
 import { linearMemory } from './linear.js'
 import { applyMacro, hypVaEnd, hypVaRange, macroOf } from './macro.js'
 import type { HypLayout } from './types.js'
@@ -40,13 +41,6 @@ export function layoutProblems(layout: HypLayout): LayoutProblem[] {
     imageOutsideDram,
     idmapOutsideImage,
   ].flatMap((check) => check(layout) ?? [])
-}
-
-/** Where the image lies in memory, if the layout tells. */
-function imageInMemory({ image, kimageVoffset }: HypLayout): Range | undefined {
-  if (image === undefined || kimageVoffset === undefined) return undefined
-  const start = wrap64(image.start - kimageVoffset)
-  return { start, end: start + (image.end - image.start) }
 }
 
 /** The image is in DRAM: otherwise kimage_voffset, the image's range or the banks are not of this boot. */

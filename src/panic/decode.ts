@@ -2,6 +2,7 @@ import { type Recovery, recoverLayout } from '../evidence/recover.js'
 import { formatLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, bytesSource } from '../source.js'
+import { cannotNameHyp } from '../symbols/place.js'
 import { formatName, type Located, type NameOptions, type SymbolTable } from '../symbols/table.js'
 import { formatU64, wrap64 } from '../u64.js'
 import { AddressFacts, type Places } from './addresses.js'
@@ -112,10 +113,12 @@ function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions): 
   const pc = pcOf(printed, facts, names, ps)
   const hpfar = printed.hpfar === undefined ? undefined : hpfarPage(printed.hpfar)
   const far = farOf(printed, facts, names, esr, ps, pc, hpfar)
+  const owner = pc?.of === 'vhe' ? 'host' : 'hyp'
+  if (names.withoutHyp !== undefined && owner === 'hyp') notes.push(names.withoutHyp)
   const panic = {
     printed,
     ...(pc && { pc }),
-    backtrace: printed.backtrace.map((entry) => ({ ...names.printed(entry), link: entry.address })),
+    backtrace: printed.backtrace.map((entry) => ({ ...names.printed(entry, owner), link: entry.address })),
     ...(printed.vcpu !== undefined && { vcpu: vcpuOf(printed, printed.vcpu, facts, layout) }),
     ...(far && { far }),
     ...(hpfar !== undefined && { hpfar: hpfarOf(printed.hpfar!, hpfar, far, esr) }),
@@ -129,7 +132,7 @@ function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions): 
     layout,
   }
   const diagnoses = diagnose(panic, facts, names.table)
-  return { ...panic, diagnoses, unknown: unknownOf(panic, facts, options) }
+  return { ...panic, diagnoses, unknown: unknownOf(panic, facts, names) }
 }
 
 /** What the boot's log, and the layout given, say of the layout. One that contradicts the log is of another boot. */
@@ -150,22 +153,29 @@ function layoutOf(printed: PrintedPanic, given: HypLayout | undefined, notes: st
 /** Names link-time addresses by the tables. */
 class Names {
   readonly table: SymbolTable | undefined
+  /** Why the tables name nothing of EL2; undefined when they do, or there are none. */
+  readonly withoutHyp: string | undefined
+  /** How many tables there are. */
+  readonly given: number
   private readonly options: DecodeOptions
 
   constructor(printed: Omit<PrintedPanic, 'boot'>, facts: AddressFacts, options: DecodeOptions, notes: string[]) {
     this.options = options
     const known = [...(printed.at ? [printed.at] : []), ...printed.backtrace]
-    this.table = panicSymbols(options.symbols ?? [], facts, known, notes)
+    const tables = options.symbols ?? []
+    this.given = tables.length
+    this.table = panicSymbols(tables, facts, known, notes)
+    this.withoutHyp = this.table && cannotNameHyp(tables, facts.layout)
   }
 
-  /** The symbol at a link-time address. */
-  at(link: bigint | undefined): string | undefined {
-    return link === undefined ? undefined : this.format(this.table?.locate(link))
+  /** The symbol at a link-time address that EL2 or the host has used. */
+  at(link: bigint | undefined, of: 'hyp' | 'host'): string | undefined {
+    return link === undefined || !this.can(link, of) ? undefined : this.format(this.table?.locate(link))
   }
 
   /** A return address, or what was printed like one. */
-  printed({ address, symbol }: PrintedAddress): NamedPlace {
-    const found = this.table?.locateReturn(address)
+  printed({ address, symbol }: PrintedAddress, of: 'hyp' | 'host'): NamedPlace {
+    const found = this.can(address, of) ? this.table?.locateReturn(address) : undefined
     const name = this.format(found)
     return {
       ...(symbol !== undefined && { printed: symbol }),
@@ -174,8 +184,21 @@ class Names {
     }
   }
 
-  returnName(link: bigint): string | undefined {
-    return this.format(this.table?.locateReturn(link))
+  returnName(link: bigint, of: 'hyp' | 'host'): string | undefined {
+    return this.can(link, of) ? this.format(this.table?.locateReturn(link)) : undefined
+  }
+
+  /**
+   * Whether what the tables say of an address is so. Those without the hypervisor's symbols know nothing of its text, but may
+   * name a function outside of it that EL2 has called; without landmarks they do not tell where it is.
+   */
+  private can(link: bigint, of: 'hyp' | 'host'): boolean {
+    if (this.withoutHyp === undefined) return true
+    const { landmarks } = this.table!
+    const start = landmarks.get('__hyp_idmap_text_start') ?? landmarks.get('__hyp_text_start')
+    if (start === undefined) return of === 'host'
+    const end = landmarks.get('__hyp_text_end') ?? landmarks.get('_etext')
+    return link < start || (end !== undefined && link >= end)
   }
 
   private agrees(found: Located, symbol: string): boolean {
@@ -205,27 +228,32 @@ function pcOf(
     if (at === undefined) return undefined
     const hyp = facts.hypOffset === undefined ? undefined : wrap64(at.address - facts.hypOffset)
     const places = hyp === undefined ? { link: at.address } : { ...facts.ofHyp(hyp), link: at.address }
-    return { value: hyp ?? at.address, of: 'hyp', ...places, ...pcNames(at.address, at, names) }
+    return { value: hyp ?? at.address, of: 'hyp', ...places, ...pcNames(at.address, at, names, 'hyp') }
   }
   if (status !== undefined && ps !== undefined && ps.el !== 2) {
     const of = ranVcpu(printed) ? 'guest' : 'host'
     if (of === 'guest') return { value, of }
     const places = facts.ofKernel(value)
-    return { value, of, ...places, ...pcNames(places.link, undefined, names) }
+    return { value, of, ...places, ...pcNames(places.link, undefined, names, 'host') }
   }
   if (value >> 55n !== 0n && facts.hypOffset === undefined) {
     // Without nVHE there is no Hyp Offset: the host runs at EL2 and the PC is the kernel's own.
     const link = facts.kaslrOffset === undefined ? undefined : wrap64(value - facts.kaslrOffset)
-    return { value, of: 'vhe', image: value, ...(link !== undefined && { link }), ...pcNames(link, at, names) }
+    return { value, of: 'vhe', image: value, ...(link !== undefined && { link }), ...pcNames(link, at, names, 'host') }
   }
   const places = facts.ofHyp(value)
-  return { value, of: 'hyp', ...places, ...pcNames(places.link, at, names) }
+  return { value, of: 'hyp', ...places, ...pcNames(places.link, at, names, 'hyp') }
 }
 
-function pcNames(link: bigint | undefined, at: PrintedAddress | undefined, names: Names): NamedPlace {
-  const printed = at === undefined ? undefined : names.printed(at)
-  const name = names.at(link)
-  const returnName = link === undefined ? undefined : names.returnName(link)
+function pcNames(
+  link: bigint | undefined,
+  at: PrintedAddress | undefined,
+  names: Names,
+  of: 'hyp' | 'host',
+): NamedPlace {
+  const printed = at === undefined ? undefined : names.printed(at, of)
+  const name = names.at(link, of)
+  const returnName = link === undefined ? undefined : names.returnName(link, of)
   return {
     ...(printed?.printed !== undefined && { printed: printed.printed }),
     ...(printed?.agrees !== undefined && { agrees: printed.agrees }),
@@ -255,7 +283,7 @@ function farOf(
         : kind === 'hyp'
           ? hypPlaces(facts, value)
           : {}
-  const name = names.at(places.link)
+  const name = names.at(places.link, kernel ? 'host' : 'hyp')
   return { value, kind, text, ...places, ...(name !== undefined && { name }) }
 }
 
@@ -348,18 +376,14 @@ function vcpuOf(
   }
 }
 
-function unknownOf(
-  panic: Omit<DecodedPanic, 'diagnoses' | 'unknown'>,
-  facts: AddressFacts,
-  options: DecodeOptions,
-): string[] {
+function unknownOf(panic: Omit<DecodedPanic, 'diagnoses' | 'unknown'>, facts: AddressFacts, names: Names): string[] {
   const { printed, pc, vcpu, far } = panic
   const list: string[] = []
-  const names = { pc: 'PC', esr: 'ESR', ps: 'PS', far: 'FAR', hpfar: 'HPFAR', par: 'PAR', vcpu: 'VCPU' } as const
-  const cut = (Object.keys(names) as (keyof typeof names)[]).filter(
+  const registers = { pc: 'PC', esr: 'ESR', ps: 'PS', far: 'FAR', hpfar: 'HPFAR', par: 'PAR', vcpu: 'VCPU' } as const
+  const cut = (Object.keys(registers) as (keyof typeof registers)[]).filter(
     (register) => printed[register] === undefined && !(register === 'vcpu' && printed.vcpuHashed),
   )
-  if (cut.length > 0) list.push(`${cut.map((register) => names[register]).join(', ')}: not in this part of the log`)
+  if (cut.length > 0) list.push(`${cut.map((register) => registers[register]).join(', ')}: not in this part of the log`)
   if (printed.vcpuHashed && printed.vcpu === undefined) {
     list.push('VCPU: a vCPU was running, but the kernel printed no address of it')
   }
@@ -388,8 +412,12 @@ function unknownOf(
       'the physical address of FAR: it needs PAGE_OFFSET and PHYS_OFFSET, or kimage_voffset; supply a layout (-l)',
     )
   }
-  if ((options.symbols ?? []).length === 0 && pc?.link !== undefined && pc.printed === undefined) {
-    list.push('the name of PC: supply --symbols (System.map, vmlinux or /proc/kallsyms of this kernel)')
+  if (pc?.link !== undefined && pc.printed === undefined) {
+    if (names.given === 0) {
+      list.push('the name of PC: supply --symbols (System.map, vmlinux or /proc/kallsyms of this kernel)')
+    } else if (names.withoutHyp !== undefined && pc.of === 'hyp') {
+      list.push('the name of PC: supply --symbols (System.map or vmlinux of this kernel)')
+    }
   }
   return list
 }

@@ -1,7 +1,7 @@
 import { HypvaError } from '../errors.js'
 import { isLinkBase } from '../symbols/line.js'
 import { joinSymbols } from '../symbols/place.js'
-import { formatName, type Located, type SymbolTable } from '../symbols/table.js'
+import { formatName, isNvhe, type Located, type SymbolTable } from '../symbols/table.js'
 import { formatU64, wrap64 } from '../u64.js'
 import type { AddressFacts } from './addresses.js'
 import type { PrintedAddress } from './parse.js'
@@ -64,9 +64,11 @@ function place(table: SymbolTable, facts: AddressFacts, printed: readonly Printe
       `${table.source}: symbols of another kernel or another boot: ${reason}. Wanted: System.map or vmlinux of the kernel that panicked, or its /proc/kallsyms`,
     )
   }
-  // One wrong name may be an address that is none; all wrong are another kernel.
-  const wrong = named.filter((entry) => !agrees(table, entry, shift))
-  if (wrong.length > 0 && wrong.length === named.length) {
+  // One wrong name may be an address that is none; all wrong are another kernel. A table without the hypervisor's symbols has no
+  // say in their names.
+  const judged = table.names.some(isNvhe) ? named : named.filter(({ symbol }) => !isNvhe(symbol!))
+  const wrong = judged.filter((entry) => !agrees(table, entry, shift))
+  if (wrong.length > 0 && wrong.length === judged.length) {
     const [{ address, symbol }] = wrong as [PrintedAddress]
     const found = table.locateReturn(wrap64(address - shift))
     throw new HypvaError(

@@ -1,9 +1,7 @@
-import { HypvaError } from '../errors.js'
 import { computeLayout } from '../layout/compute.js'
 import { checkMachine } from '../layout/json.js'
 import { macroOf } from '../layout/macro.js'
 import type { Machine } from '../layout/types.js'
-import { formatU64 } from '../u64.js'
 import { LAYOUT_NAMES, type LayoutName, namedLayout, REAL, summaryOf } from './layouts.js'
 import { type Restriction, restrictionsFor } from './restrictions.js'
 import { type Verdict, verdictOf } from './verdict.js'
@@ -25,8 +23,7 @@ export interface ProposalVerdict extends Verdict {
  *
  * Random tag bits are the machine's (`random`, `tagVal`), or zero.
  * @param names the layouts wanted; all of them when absent
- * @throws HypvaError `HYPVA_MACHINE` for a bad description; the idmap page must lie in DRAM here, since what is asked is
- *   what else lies there
+ * @throws HypvaError `HYPVA_MACHINE` for a bad description
  * @example
  * checkProposals(machine, ['low-window-48'])[0].missing // { start: 0xf000000000000n, end: 0xf800000000000n }
  */
@@ -46,17 +43,10 @@ export function checkProposals(machine: Machine, names: readonly LayoutName[] = 
 }
 
 /**
- * A checked machine with its idmap page in DRAM, and the draw of its kernel as a random word: its tag_val holds for one
- * tag_lsb only.
+ * A checked machine, with the draw of its kernel as a random word: its tag_val holds for one tag_lsb only.
  */
 export function placedMachine(machine: Machine): Machine {
   checkMachine(machine)
-  const { idmap, pageSize, dram } = machine
-  const end = idmap + BigInt(pageSize)
-  if (!dram.some((bank) => bank.start <= idmap && end <= bank.end)) {
-    const banks = dram.map((bank) => `${formatU64(bank.start)}–${formatU64(bank.end - 1n)}`).join(', ')
-    throw new HypvaError('HYPVA_MACHINE', `machine.idmap: the page at ${formatU64(idmap)} is outside DRAM (${banks})`)
-  }
   const { tagVal, random = 0n, ...facts } = machine
   // Whether the tag is one that the kernel can have is its own algorithm's to say.
   const own = computeLayout(tagVal === undefined ? { ...facts, random } : machine)

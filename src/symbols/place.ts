@@ -1,8 +1,9 @@
 import { HypvaError } from '../errors.js'
+import { isSince } from '../layout/generations.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, wrap64 } from '../u64.js'
 import { isLinkBase } from './line.js'
-import { SymbolTable } from './table.js'
+import { isNvhe, SymbolTable } from './table.js'
 
 /** _stext lies behind _text by the header's section: 64 KiB since 5.11 or so, one page or less before. */
 const MOST_HEAD = 0x10000n
@@ -82,6 +83,35 @@ function misfit({ source }: SymbolTable, why: string): HypvaError {
     'HYPVA_SYMBOLS',
     `${source}: symbols of another kernel or another boot: ${why}. Wanted: /proc/kallsyms of this boot, or System.map or vmlinux of this kernel`,
   )
+}
+
+/**
+ * What EL2 runs in every kernel. Before 5.9 these stand in the hyp text under their own names; since then the nVHE object's
+ * have the prefix, and those without it are VHE's, in the kernel's text before the hyp text. The hyp text by itself proves
+ * nothing: the stub that a host leaves at EL2 (hyp-stub.S) is in it, without a prefix, in all versions.
+ */
+const EL2_FUNCTIONS = ['__kvm_hyp_vector', '__guest_enter', '__guest_exit', '__kvm_vcpu_run', 'hyp_panic']
+
+/** Whether a table has symbols of the hypervisor, so that what it says of a hyp address is true. */
+function namesHyp(table: SymbolTable, { generation }: Partial<HypLayout>): boolean {
+  if (table.names.some(isNvhe)) return true
+  const start = table.landmarks.get('__hyp_text_start')
+  // What has no landmarks is a part of a table; no kernel before 5.9 keeps anything back.
+  if (start === undefined) return generation !== undefined && !isSince(generation, '5.9')
+  const end = table.landmarks.get('__hyp_text_end')
+  return EL2_FUNCTIONS.flatMap((name) => table.addressesOf(name)).some(
+    (address) => address >= start && (end === undefined || address < end),
+  )
+}
+
+/**
+ * Why tables cannot name hyp addresses, and which could; undefined when one of them can. A host with VHE has no others than its
+ * own. What a table without the hypervisor's symbols has at their addresses is whatever stands before them.
+ */
+export function cannotNameHyp(tables: readonly SymbolTable[], layout: Partial<HypLayout>): string | undefined {
+  if (layout.mode === 'vhe' || tables.length === 0 || tables.some((table) => namesHyp(table, layout))) return undefined
+  const sources = tables.map(({ source }) => source).join(', ')
+  return `${sources}: no symbols of the hypervisor (__kvm_nvhe_…) in it, so it cannot name hyp addresses: before Linux 5.19 /proc/kallsyms leaves them out; System.map and vmlinux of this kernel have them`
 }
 
 /** Tables as one, each moved by its shift. Of several names of an address that of the first table counts. */

@@ -156,6 +156,6 @@ export function markNvhe(printed: string, { rawNames = false }: NameOptions): st
 }
 
 /** Whether a symbol is of the nVHE hypervisor's object. */
-function isNvhe(name: string): boolean {
+export function isNvhe(name: string): boolean {
   return name.startsWith(NVHE_PREFIX) && name.length > NVHE_PREFIX.length
 }

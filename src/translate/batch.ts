@@ -112,7 +112,8 @@ function runAt(kernel: Kernel, at: number, plan: Plan, count: number): KernelRes
  * @param output where the hyp VAs go, at least as long; `input` itself or one that overlaps it is
  * allowed; a new array when absent
  * @returns output
- * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays or a short output
+ * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays, one without memory (its buffer transferred or
+ * made smaller), or a short output
  */
 export function kernHypVaBatch(layout: HypLayout, input: BigUint64Array, output?: BigUint64Array): BigUint64Array {
   if (lastMacro === undefined || !sameMacro(lastMacro.layout, layout)) {
@@ -166,10 +167,27 @@ export function allocateResident(plan: Plan, length: number): ResidentBatch {
 }
 
 export function assertBatch(value: unknown, what: string): asserts value is BigUint64Array {
-  if (value instanceof BigUint64Array) return
-  // An array of another realm (a frame, a vm context) is one as well, by its tag.
-  if (!ArrayBuffer.isView(value) || Object.prototype.toString.call(value) !== '[object BigUint64Array]') {
-    throw new HypvaTypeError('HYPVA_ARGUMENT', `${what}: expected a BigUint64Array, got ${describe(value)}`)
+  if (!(value instanceof BigUint64Array)) {
+    // An array of another realm (a frame, a vm context) is one as well, by its tag.
+    if (!ArrayBuffer.isView(value) || Object.prototype.toString.call(value) !== '[object BigUint64Array]') {
+      throw new HypvaTypeError('HYPVA_ARGUMENT', `${what}: expected a BigUint64Array, got ${describe(value)}`)
+    }
+  }
+  if ((value as BigUint64Array).length === 0) assertMemory(value as BigUint64Array, what)
+}
+
+/**
+ * Tells an empty array from one that has lost its memory: both have length 0. Every method of an array that reads it throws
+ * for the latter; Node 20 has no other way to ask.
+ */
+function assertMemory(array: BigUint64Array, what: string): void {
+  try {
+    BigUint64Array.prototype.keys.call(array)
+  } catch {
+    throw new HypvaTypeError(
+      'HYPVA_ARGUMENT',
+      `${what}: the array has no memory any more: its buffer was transferred (to a worker, say), or was made smaller than where the array ends; give an array of a buffer that is still there`,
+    )
   }
 }
 

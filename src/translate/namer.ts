@@ -2,7 +2,7 @@ import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
 import { subtract } from '../layout/ranges.js'
 import type { HypLayout } from '../layout/types.js'
-import { joinSymbols, placeSymbols } from '../symbols/place.js'
+import { cannotNameHyp, joinSymbols, placeSymbols } from '../symbols/place.js'
 import { formatName, type Located, type NameOptions, type SymbolTable } from '../symbols/table.js'
 import { assertU64, type Range, wrap64 } from '../u64.js'
 import { assertBatch } from './batch.js'
@@ -53,7 +53,13 @@ export class Namer {
   constructor(layout: HypLayout, tables: readonly SymbolTable[], options: NamerOptions) {
     if (tables.length === 0) throw new HypvaError('HYPVA_SYMBOLS', 'symbols: no table given')
     this.symbols = joinSymbols(tables.map((table) => ({ table, shift: placeSymbols(table, layout) })))
-    this.segments = nameSegments(layout, this.symbols, options.from)
+    const { from } = options
+    const unable = from === undefined || from === 'hyp' ? cannotNameHyp(tables, layout) : undefined
+    if (unable !== undefined) {
+      const others = from === undefined ? '; kernel addresses alone (from kernel) can be named without' : ''
+      throw new HypvaError('HYPVA_SYMBOLS', `${unable}${others}`)
+    }
+    this.segments = nameSegments(layout, this.symbols, from)
     this.options = options
   }
 
@@ -133,8 +139,8 @@ export class Namer {
 /**
  * A namer for the addresses of one layout. Link-time tables (System.map, vmlinux) are moved by the KASLR offset.
  * @param symbols one table, or several that complement each other; where two name an address the earlier one counts
- * @throws HypvaError `HYPVA_SYMBOLS` for a table that belongs to another kernel or boot; MissingFieldError when the layout
- *   does not tell where the image is
+ * @throws HypvaError `HYPVA_SYMBOLS` for a table that belongs to another kernel or boot, and when hyp addresses are to be named
+ *   and no table has symbols of the hypervisor; MissingFieldError when the layout does not tell where the image is
  * @example
  * createNamer(layout, parseSymbols(kallsyms)).name(0x89b380ef1c00n) // '__kvm_hyp_host_vector+0x400/0x800 [nVHE]'
  */

@@ -248,6 +248,11 @@ function tidy(segments: DirectedSegment[], from: Space): DirectedSegment[] {
       merged.push(segment)
     }
   }
+  // What the kernels refuse (Kernel.putSegments) is refused for single addresses as well.
+  const [first] = merged
+  if (first !== undefined && first.end - first.start > U64_MAX) {
+    throw new HypvaError('HYPVA_LAYOUT', `layout: one range of all 2^64 ${from} addresses; dram or image is wrong`)
+  }
   return merged
 }
 

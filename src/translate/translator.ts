@@ -108,8 +108,9 @@ export class Translator {
   /**
    * Translates an array through cache-sized tiles.
    * @param output at least as long; `input` itself or one that overlaps it is allowed; a new array when absent
-   * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays or a short output; with
-   * `strict`, MissError at the first miss (`output` is then written all the same, misses as they were)
+   * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays, one without memory (its buffer transferred
+   * or made smaller), or a short output; with `strict`, MissError at the first miss (`output` is then written all the
+   * same, misses as they were)
    */
   translateBatch(input: BigUint64Array, output?: BigUint64Array): BatchResult {
     const result = runBatch(this.plan, input, output)

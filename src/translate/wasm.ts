@@ -1,3 +1,5 @@
+import { HypvaError } from '../errors.js'
+import { U64_MAX } from '../u64.js'
 import { KERNEL_WASM_BASE64 } from './kernel.generated.js'
 import type { Segment } from './segments.js'
 
@@ -131,6 +133,8 @@ export class Kernel {
 
   private putSegments(at: number, segments: readonly Segment[]): void {
     for (const { start, end, delta } of segments) {
+      // A size of 2^64 is 0 in 64 bits, and would match nothing. No checked layout has a range as large.
+      if (end - start > U64_MAX) throw new HypvaError('HYPVA_LAYOUT', 'layout: a range of 2^64 bytes')
       this.view.setBigUint64(at, start, true)
       this.view.setBigUint64(at + 8, end - start, true)
       this.view.setBigUint64(at + 16, delta, true)

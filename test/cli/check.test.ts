@@ -78,7 +78,10 @@ describe('check', () => {
     expect(err).toMatch(/^hypva: note: the random bits of the tag are taken as 0: .*\n$/)
     expect(run(...small, '--random', '0x0').err).toBe('')
     expect(JSON.parse(run(...small, '--json').out)[0]).toMatchObject({ randomBitsAssumed: true })
-    expect(run(...small, '--random', '0x0', '--dram', '0x90000000-0x98000200').err).toContain('note: dram[1]')
+    expect(run(...small, '--random', '0x0', '--dram', '0x90000000-0x98000200')).toMatchObject({
+      code: 2,
+      err: 'hypva: machine.dram[1]: 0x90000000 to 0x98000200 is not whole pages of 4096 bytes: a kernel keeps 0x90000000 to 0x98000000 of it\n',
+    })
   })
 
   test('the picture of the one layout asked for', () => {

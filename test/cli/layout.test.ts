@@ -71,6 +71,7 @@ describe('layout compute', () => {
       [['--kernel', '6.1', '--page-size', '8k'], /8k.*Allowed choices are 4k, 16k, 64k/],
       [['--dram', '0x40000000'], /START-END/],
       [['--va-bits', 'many'], /number of bits/],
+      [['-m', file('x4.json', JSON.stringify(machine)), '--idmap', '0x1000'], /machine\.idmap: .* is outside DRAM/],
     ]
     for (const [args, message] of cases) {
       const { code, err, out } = hypva(['layout', 'compute', ...args])

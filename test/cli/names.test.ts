@@ -159,3 +159,27 @@ describe('decode', () => {
     fails(['decode', dir], 2, /is a directory/)
   })
 })
+
+test('symbols that name nothing of EL2: an error for hyp addresses, a line on stderr from decode', () => {
+  const text = fixture('traces/exec-6.1-kaslr.kallsyms.gz').toString()
+  const host = file('host', text.replaceAll(/^.* __kvm_nvhe_.*\n/gm, ''))
+  const to = ['translate', '-l', LAYOUT, '--symbols', host]
+  const wanted = /^hypva: \S+host: no symbols of the hypervisor .* System\.map and vmlinux of this kernel have them/
+  fails([...to, '--to', 'name'], 2, wanted, `${HVC}\n`)
+  fails([...to, '--to', 'name', '--from', 'hyp'], 2, wanted, `${HVC}\n`)
+  fails([...to, '--summary'], 2, wanted, `${HVC}\n`)
+  const kernel = hypva([...to, '--to', 'name', '--from', 'kernel'], { input: `${HVC} ffffad430626df40\n` })
+  expect([kernel.code, kernel.err]).toEqual([0, ''])
+  expect(kernel.out.toString()).toMatch(/^0x89b380ef1138 \w+\+0x\w+\/0x\w+\n$/)
+  const table = file(
+    'table',
+    fixture('evidence/c4k39/kallsyms.txt.gz')
+      .toString()
+      .replaceAll(/^.* __kvm_nvhe_.*\n/gm, ''),
+  )
+  const log = file('panic', fixture('evidence/c4k39/panic.txt'))
+  const decoded = hypva(['decode', log, '--symbols', table])
+  expect(decoded.code).toBe(0)
+  expect(decoded.err).toMatch(/^hypva: \S+table: no symbols of the hypervisor .*\n$/)
+  expect(decoded.out.toString()).toMatch(/^ {2}Note +\S+table: no symbols of the hypervisor/m)
+})

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { Census, createNamer, createTranslator, type HypLayout, kernHypVaBatch, parseSymbols } from '../../src/index.ts'
 import { Kernel } from '../../src/translate/wasm.ts'
 import { type OracleSegment, translateOracle } from '../oracle.ts'
 
@@ -209,5 +210,105 @@ describe('checked batch', () => {
       segments,
       BigUint64Array.from({ length: 4 * capacity }, (_, i) => BigInt(i) * 0x4000n),
     )
+  })
+})
+
+describe('arrays that have lost their memory', () => {
+  const layout: HypLayout = {
+    tagLsb: 31,
+    tagVal: 0x11367n,
+    pageOffset: 0xffff_0000_0000_0000n,
+    physOffset: 0x4000_0000n,
+    dram: [{ start: 0x4000_0000n, end: 0xc000_0000n }],
+    image: { start: 0xffff_8000_0800_0000n, end: 0xffff_8000_0900_0000n },
+    kimageVoffset: 0xffff_7fff_c000_0000n,
+  }
+  const symbols = parseSymbols('ffff800008000000 T _text\nffff800008010000 t __kvm_nvhe___host_hvc\n')
+  const translator = createTranslator(layout)
+  const namer = createNamer(layout, symbols)
+  const full = () => BigUint64Array.of(0xffff_0000_0000_1000n)
+  const want = {
+    code: 'HYPVA_ARGUMENT',
+    name: 'HypvaTypeError',
+    message: expect.stringContaining('no memory any more'),
+  }
+
+  const transferred = (bytes = 32) => {
+    const array = new BigUint64Array(bytes / 8)
+    structuredClone(array.buffer, { transfer: [array.buffer] })
+    return array
+  }
+  /** A view of a buffer that is then made smaller, by its constructor's arguments. */
+  const shrunk = (left: number, ...view: [offset: number, length?: number]) => {
+    const buffer = new (ArrayBuffer as unknown as new (bytes: number, options: object) => ArrayBuffer)(64, {
+      maxByteLength: 64,
+    })
+    const array = new BigUint64Array(buffer, ...view)
+    ;(buffer as unknown as { resize(bytes: number): void }).resize(left)
+    return array
+  }
+
+  test.each<[string, BigUint64Array]>([
+    ['a transferred buffer', transferred()],
+    ['an empty array of a transferred buffer', transferred(0)],
+    ['the end outside of a buffer made smaller', shrunk(32, 8, 4)],
+    ['the beginning outside of it', shrunk(8, 16)],
+  ])('%s: the documented error, for input and output', (_, lost) => {
+    expect(lost.length).toBe(0)
+    for (const call of [
+      () => translator.translateBatch(lost),
+      () => translator.translateBatch(full(), lost),
+      () => translator.translateBatch(new BigUint64Array(0), lost),
+      () => kernHypVaBatch(layout, lost),
+      () => kernHypVaBatch(layout, full(), lost),
+      () => namer.nameBatch(lost),
+      () => translator.translateBatch(lost, full()),
+    ]) {
+      let thrown: unknown
+      try {
+        call()
+      } catch (error) {
+        thrown = error
+      }
+      expect(thrown).toBeInstanceOf(TypeError)
+      expect(thrown).toMatchObject(want)
+    }
+  })
+
+  test('empty arrays, and what is left of a buffer made smaller, are honest', () => {
+    for (const empty of [new BigUint64Array(0), shrunk(0, 0), shrunk(64, 64), shrunk(64, 8, 0), full().subarray(1)]) {
+      expect(translator.translateBatch(empty)).toMatchObject({ translated: 0, missed: 0, firstMiss: -1 })
+      expect(kernHypVaBatch(layout, empty).length).toBe(0)
+      expect(namer.nameBatch(empty)).toMatchObject({ named: 0, missed: 0 })
+    }
+    const left = shrunk(16, 0)
+    left.fill(0xffff_0000_0000_1000n)
+    expect([...translator.translateBatch(left).output]).toEqual([0x89b3_8000_1000n, 0x89b3_8000_1000n])
+  })
+
+  test('a resident batch keeps its memory whatever becomes of a clone', () => {
+    const batch = translator.allocate(2)
+    batch.addresses.fill(0xffff_0000_0000_1000n)
+    // Node 20 clones the memory of WebAssembly, later ones refuse to.
+    try {
+      structuredClone(batch.addresses.buffer, { transfer: [batch.addresses.buffer as ArrayBuffer] })
+    } catch (error) {
+      expect((error as Error).name).toBe('DataCloneError')
+    }
+    expect(batch.translate()).toMatchObject({ translated: 2 })
+    expect([...batch.addresses]).toEqual([0x89b3_8000_1000n, 0x89b3_8000_1000n])
+  })
+
+  test('a range of 2^64 bytes is refused wherever a layout goes in', () => {
+    const whole = { start: 0n, end: 2n ** 64n }
+    const wrong: HypLayout = { ...layout, tagLsb: 63, tagVal: 0n, dram: [whole], image: whole, kimageVoffset: 0n }
+    const code = expect.objectContaining({ code: 'HYPVA_LAYOUT' })
+    for (const to of ['hyp', 'phys', 'image'] as const)
+      expect(() => createTranslator(wrong, { from: 'phys', to })).toThrow(code)
+    expect(() => createNamer(wrong, symbols, { from: 'phys' })).toThrow(code)
+    expect(() => new Census(wrong)).toThrow(code)
+    const kernel = new Kernel(64)
+    expect(() => kernel.setSegments([{ ...whole, delta: 0n }])).toThrow(code)
+    expect(() => kernel.setSegments([{ start: 0n, end: 2n ** 64n - 1n, delta: 0n }])).not.toThrow()
   })
 })

@@ -22,13 +22,6 @@ test('a linear map that may have been moved is said to be taken for unmoved', ()
   expect(noted({ vaBits: 39 })).toBe(0)
 })
 
-test('an end that looks like the last byte of a bank', () => {
-  const dram = [{ start: 0x40000000n, end: 0xbfffffffn }]
-  expect(assumptionsOf({ ...machine, physOffset: 0x40000000n, dram })).toEqual([
-    expect.stringContaining('dram[0] ends at 0xbfffffff'),
-  ])
-})
-
 test.each([
   ['6.8', 4096, 52, 'pages of 4 KiB since Linux 6.9'],
   ['6.9', 4096, 52, undefined],
@@ -39,10 +32,4 @@ test.each([
 ] as const)('Linux %s, pages of %i, %i bits', (kernel, pageSize, vaBits, text) => {
   const wanted = text === undefined ? [] : [expect.stringContaining(text)]
   expect(odditiesOf({ ...machine, kernel, pageSize, vaBits })).toEqual(wanted)
-})
-
-test('a bank that is not of whole pages', () => {
-  expect(odditiesOf({ ...machine, dram: [{ start: 0x40000200n, end: 0xc0000000n }] })).toEqual([
-    expect.stringContaining('is not of whole pages of 4 KiB'),
-  ])
 })

@@ -69,11 +69,18 @@ describe('LX2160A', () => {
   })
 
   test('4.17 with the idmap in the top half: the region bit is masked away', () => {
-    const layout = computeLayout({ ...withGeneration(lx2160a, '4.17'), idmap: 0x4000000000n })
+    const layout = computeLayout(withKernelAt(withGeneration(lx2160a, '4.17'), 0x4000000000n))
     expect(layout).toMatchObject({ tagLsb: 38, tagVal: 0n })
-    expect(hypVaRange(layout)).toEqual(range(0n, 0x2300000000n))
+    expect(hypVaRange(layout)).toEqual(range(0n, 0x3f80200000n))
   })
 })
+
+/** The machine with its kernel in 2 MiB of memory of its own. */
+function withKernelAt(machine: Machine, idmap: bigint): Machine {
+  const start = idmap - (idmap % 0x200000n)
+  const dram = [...machine.dram, range(start, start + 0x200000n)].sort((a, b) => (a.start < b.start ? -1 : 1))
+  return { ...machine, dram, idmap }
+}
 
 test('Armada 8040', () => {
   const layout = computeLayout({ ...armada8040, tagVal: 0x24n })
@@ -94,7 +101,7 @@ test('a real panic log: 5.19-rc2 on QEMU virt', () => {
 describe('mask-only generations', () => {
   test('3.11 keeps every VA bit', () => {
     for (const idmap of [0n, 2n ** 38n]) {
-      const layout = computeLayout({ ...lx2160a, generation: '3.11', idmap })
+      const layout = computeLayout(withKernelAt({ ...lx2160a, generation: '3.11' }, idmap))
       expect(macroOf(layout)).toEqual({ mask: 2n ** 39n - 1n, tag: 0n })
     }
   })
@@ -105,7 +112,7 @@ describe('mask-only generations', () => {
     // A comparison, not a bit test: this one has bit 38 clear.
     [2n ** 39n, 38],
   ])('4.8 with the idmap at %s', (idmap, tagLsb) => {
-    const layout = computeLayout({ ...lx2160a, generation: '4.8', idmap })
+    const layout = computeLayout(withKernelAt({ ...lx2160a, generation: '4.8' }, idmap))
     expect(layout).toMatchObject({ tagLsb, tagVal: 0n })
   })
 })
@@ -287,13 +294,11 @@ describe('memory that the linear map cannot hold', () => {
 
 test('a physOffset that covers some DRAM, but not the kernel', () => {
   const dram = [range(0x40000000n, 0x80000000n), range(0x880000000n, 0x8c0000000n)]
-  expect(() => computeLayout({ ...small, dram, physOffset: 0x880000000n })).toThrow(code('HYPVA_MACHINE', 'idmap'))
-})
-
-test('an idmap outside the DRAM that was named is believed, no DRAM at all is not', () => {
-  expect(computeLayout({ ...small, idmap: 0x1000n }).tagLsb).toBe(31)
-  const facts = { ...small, idmap: 0x1000n, physOffset: 0x100000000n }
-  expect(() => computeLayout(facts)).toThrow(code('HYPVA_MACHINE', 'no DRAM'))
+  // Lowered so far that the linear map ends below the second bank, where the kernel is.
+  const facts = { ...small, dram, idmap: 0x880001000n, physOffset: 0xffff800100000000n }
+  expect(() => computeLayout(facts)).toThrow(code('HYPVA_MACHINE', 'idmap'))
+  const lower = { ...facts, physOffset: 0xffff700000000000n }
+  expect(() => computeLayout(lower)).toThrow(code('HYPVA_MACHINE', 'no DRAM'))
 })
 
 test('touching banks are one', () => {

@@ -275,3 +275,60 @@ Call trace:
     expect(decodePanics(log)[0]!.pc).toMatchObject({ of: 'vhe', image: 0xffff8000100a0000n })
   })
 })
+
+describe('a table without the hypervisor’s symbols', () => {
+  // As 5.13 to 5.18 print it, whose kallsyms have none: no name anywhere.
+  const log = fixture('evidence/c4k39/panic.txt')
+    .toString()
+    .replaceAll(/ __kvm_nvhe_\S+/g, '')
+    .replace('nVHE hyp BUG at: arch/arm64/include/asm/cpufeature.h:483!', 'nVHE hyp panic at: ffffffc00821110c!')
+  const kallsyms = fixture('evidence/c4k39/kallsyms.txt.gz').toString()
+  const all = parseSymbols(kallsyms, 'all')
+  const host = parseSymbols(kallsyms.replaceAll(/^.* __kvm_nvhe_.*\n/gm, ''), 'host')
+  const note = /^host: no symbols of the hypervisor/
+  const decode = (text: string, ...symbols: (typeof host)[]) => decodePanics(text, { symbols })[0]!
+
+  test('names nothing in the hyp text, and the report says why', () => {
+    const full = decode(log, all)
+    expect([full.pc!.name, full.notes]).toEqual([expect.stringMatching(/ \[nVHE\]$/), []])
+    const { pc, backtrace, notes, unknown } = decode(log, host)
+    expect(pc).toMatchObject({ of: 'hyp', link: 0xffffffc00821110cn })
+    expect([pc!.name, pc!.returnName]).toEqual([undefined, undefined])
+    expect(notes).toEqual([expect.stringMatching(note)])
+    expect(unknown).toContain('the name of PC: supply --symbols (System.map or vmlinux of this kernel)')
+    const trace = decode(fixture('evidence/c4k39/panic.txt').toString(), host).backtrace
+    expect(trace.map(({ name, printed, agrees }) => [name, printed?.slice(0, 11), agrees])).toEqual(
+      Array(3).fill([undefined, '__kvm_nvhe_', undefined]),
+    )
+    expect(backtrace.map(({ name }) => name)).toEqual([])
+    expect(decode(log, host, all).pc!.name).toBe(full.pc!.name)
+  })
+
+  test('names the host’s functions, also those that EL2 has called', () => {
+    const kvm = host.addressesOf('kvm_vcpu_ioctl')[0]! + 8n
+    const registers = log.replace(/^.*nVHE hyp panic at.*\n/m, '')
+    const at = (pc: bigint, status: string) =>
+      registers
+        .replaceAll('PS:800003c9', `PS:${status}`)
+        .replaceAll('PC:0000006e0041110c', `PC:${pc.toString(16).padStart(16, '0')}`)
+    const onHost = decode(at(kvm, '800003c5'), host)
+    expect(onHost.pc).toMatchObject({ of: 'host', name: expect.stringMatching(/^kvm_vcpu_ioctl\+0x8\//) })
+    const hypOffset = 0xffffff5207e00000n
+    const link = kvm - 0x1b23000000n
+    const called = (link - hypOffset + 2n ** 64n) % 2n ** 64n
+    expect(decode(at(called, '800003c9'), host).pc).toMatchObject({
+      of: 'hyp',
+      link,
+      name: expect.stringMatching(/^kvm_vcpu_ioctl\+/),
+    })
+  })
+
+  test('without landmarks it is not known where the hyp text is', () => {
+    const bare = parseSymbols(
+      kallsyms.replaceAll(/^.* __kvm_nvhe_.*\n/gm, '').replaceAll(/^.* __hyp_(?:idmap_)?text_\w+\n/gm, ''),
+      'bare',
+    )
+    expect(bare.landmarks.has('__hyp_text_start')).toBe(false)
+    expect(decode(log, bare).pc!.name).toBeUndefined()
+  })
+})

@@ -284,12 +284,12 @@ describe('each is a layout like any other', () => {
 })
 
 describe('machines', () => {
-  test('an idmap outside DRAM, and half outside', () => {
+  test('an idmap outside DRAM, and no whole pages', () => {
     expect(() => checkProposals({ ...corner, idmap: 0x1000000n })).toThrow(
       code('HYPVA_MACHINE', 'machine.idmap: the page at 0x1000000 is outside DRAM (0x80000000–0x107fffffff, '),
     )
     const cut = { ...corner, dram: [range(0x80000000n, 0x81008000n)] }
-    expect(() => checkProposals(cut)).toThrow(code('HYPVA_MACHINE', 'machine.idmap: the page at 0x81000000'))
+    expect(() => checkProposals(cut)).toThrow(code('HYPVA_MACHINE', 'machine.dram[0]: 0x80000000 to 0x81008000'))
   })
 
   test.each([

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import {
   computeLayout,
   createNamer,
+  createTranslator,
   formatName,
   type HypLayout,
   parseMachine,
@@ -270,4 +271,74 @@ test('each hyp PC of the real execution log has the name that its EL2 page table
   // The two rows of EL2's private mapping of the hardened vectors are in no layout.
   expect(names).toEqual(rows.map(([, kind, , name]) => (kind === 'linear' ? name : undefined)))
   expect(missed).toBe(2)
+})
+
+describe('tables that cannot name what EL2 runs', () => {
+  const text = kallsyms.toString()
+  const without = (lines: string, pattern: RegExp) =>
+    lines
+      .split('\n')
+      .filter((line) => !pattern.test(line))
+      .join('\n')
+  /** As /proc/kallsyms was from 5.9 to 5.18: the hypervisor's symbols are left out, the stub in its text is not. */
+  const host = parseSymbols(without(text, / __kvm_nvhe_/), 'host')
+  /** As before 5.9: no prefix, and no second copy for VHE. */
+  const plain = parseSymbols(
+    without(text, / T (?:__kvm_hyp_vector|__guest_enter|__guest_exit|__kvm_vcpu_run|hyp_panic)$/).replaceAll(
+      '__kvm_nvhe_',
+      '',
+    ),
+    'plain',
+  )
+  const { hyp_va, kernel_va } = b.pairs.find(({ symbol }) => symbol === '__kvm_nvhe_hyp_panic')!
+  const hyp = BigInt(hyp_va)
+  const message =
+    /^host: no symbols of the hypervisor \(__kvm_nvhe_…\) in it, so it cannot name hyp addresses: before Linux 5\.19 \/proc\/kallsyms leaves them out; System\.map and vmlinux of this kernel have them/
+  const code = expect.objectContaining({ code: 'HYPVA_SYMBOLS' })
+
+  test('the one that is tested has symbols of the host in the hyp text, and VHE’s outside of it', () => {
+    const start = host.landmarks.get('__hyp_text_start')!
+    expect(host.addressesOf('__hyp_stub_vectors')[0]!).toBeGreaterThan(start)
+    expect(host.addressesOf('__kvm_hyp_vector')[0]!).toBeLessThan(start)
+    expect(host.size).toBeGreaterThan(5000)
+    expect(table.locate(BigInt(kernel_va))!.symbol.name).toBe('__kvm_nvhe_hyp_panic')
+    expect(host.locate(BigInt(kernel_va))!.symbol.name).not.toContain('hyp_panic')
+  })
+
+  test.each([undefined, 'hyp'] as const)('from %s is an error, which says what can', (from) => {
+    const make = () => createNamer(layout, host, from === undefined ? {} : { from })
+    expect(make).toThrow(code)
+    expect(make).toThrow(message)
+    const hint = '; kernel addresses alone (from kernel) can be named without'
+    if (from === undefined) expect(make).toThrow(hint)
+    else expect(make).not.toThrow(hint)
+    expect(() => createTranslator(layout, { from: 'hyp', to: 'kernel', symbols: host }).name(hyp)).toThrow(code)
+  })
+
+  test('kernel addresses it names, and with VHE all', () => {
+    const address = host.addressesOf('kvm_vcpu_ioctl')[0]! + 4n
+    expect(address).toBeGreaterThan(TEXT)
+    expect(createNamer(layout, host, { from: 'kernel' }).name(address)).toMatch(/^kvm_vcpu_ioctl\+0x4\//)
+    const { tagLsb: _, tagVal: __, vaMask: ___, hypPhysvirtOffset: ____, ...rest } = layout
+    expect(createNamer({ ...rest, mode: 'vhe' }, host).name(address)).toMatch(/^kvm_vcpu_ioctl\+0x4\//)
+  })
+
+  test('beside one that can it is welcome', () => {
+    expect(createNamer(layout, [host, table]).name(hyp)).toMatch(/^hyp_panic\+0x0\/0x\w+ \[nVHE\]$/)
+  })
+
+  test('before 5.9 the hyp text has the names as they are', () => {
+    expect(createNamer(layout, plain).name(hyp)).toMatch(/^hyp_panic\+0x0\/0x\w+$/)
+  })
+
+  test('a part of a table: only of a kernel that keeps nothing back', () => {
+    const lines = [`${TEXT.toString(16)} T _text`, `${BigInt(kernel_va).toString(16)} t hyp_panic`]
+    const part = parseSymbols(lines.join('\n'), 'part')
+    const named = (generation: HypLayout['generation']) => {
+      const { generation: _, ...rest } = layout
+      return createNamer(generation === undefined ? rest : { ...rest, generation }, part).name(hyp)
+    }
+    expect(named('5.6')).toMatch(/^hyp_panic\+0x0/)
+    for (const generation of ['5.9', '5.15', undefined] as const) expect(() => named(generation)).toThrow(code)
+  })
 })

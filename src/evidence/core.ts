@@ -52,7 +52,7 @@ export function readCore(
   for (const note of core.notes) {
     if (note.name !== 'VMCOREINFO') continue
     const reader = new VmcoreinfoReader(findings, (line) => `VMCOREINFO note, line ${line}`)
-    forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(text.replace(/\0+$/, ''), line))
+    forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(withoutNuls(text), line))
   }
   if (!core.littleEndian) findings.note('a big-endian core: its instructions are little-endian all the same')
   const segments = classify(core, symbols, findings)
@@ -74,6 +74,13 @@ export function readCore(
     if (enough()) break
   }
   reportScan(scanner, findings, 'physical address')
+}
+
+/** A note is filled up with NULs. */
+function withoutNuls(text: string): string {
+  let end = text.length
+  while (end > 0 && text.charCodeAt(end - 1) === 0) end--
+  return text.slice(0, end)
 }
 
 interface FileRange {
@@ -246,12 +253,22 @@ interface ScanRange {
 function scanOrder(segments: readonly KnownSegment[], findings: FileFindings): ScanRange[] {
   const whole = (segment: KnownSegment): ScanRange => ({ segment, from: 0, length: segment.fileSize })
   const image = segments.filter(({ kind }) => kind === 'image')
+  // By start, each with the farthest end of those that start no higher: what lies in one of them is not read again.
+  const seen = image
+    .map(({ physical, fileSize }) => ({ start: physical, end: physical + BigInt(fileSize) }))
+    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  for (let i = 1; i < seen.length; i++) if (seen[i - 1]!.end > seen[i]!.end) seen[i]!.end = seen[i - 1]!.end
+  const inImage = (start: bigint, end: bigint) => {
+    let count = 0
+    for (let behind = seen.length; count < behind; ) {
+      const middle = (count + behind) >> 1
+      if (seen[middle]!.start <= start) count = middle + 1
+      else behind = middle
+    }
+    return count > 0 && end <= seen[count - 1]!.end
+  }
   const others = segments.filter(
-    ({ kind, physical, fileSize }) =>
-      kind !== 'image' &&
-      !image.some(
-        (seen) => seen.physical <= physical && physical + BigInt(fileSize) <= seen.physical + BigInt(seen.fileSize),
-      ),
+    ({ kind, physical, fileSize }) => kind !== 'image' && !inImage(physical, physical + BigInt(fileSize)),
   )
   const stext = fact(findings, 'stext')
   const voffset = fact(findings, 'kimageVoffset')

@@ -95,7 +95,7 @@ export class PairReader {
 
   line(text: string, line: number): boolean {
     if (text.length > 256) return false
-    const comment = text.search(/\s#/)
+    const comment = text.includes('#') ? text.search(/\s#/) : -1
     const bare = comment < 0 ? text : text.slice(0, comment).trimEnd()
     const two = twoAddresses(bare)
     if (two !== undefined) {

@@ -117,8 +117,12 @@ function format(layout: HypLayout): string {
       lines.push(field(name, typeof value === 'bigint' ? formatU64(value) : String(value)))
     }
   }
-  lines.push('', 'Kernel addresses', ...kernelRegions(layout).map(formatRegion))
-  if (layout.mode !== 'vhe') lines.push('', 'Hyp addresses', ...hypRegions(layout).map(formatRegion))
+  lines.push('', 'Kernel addresses')
+  for (const region of kernelRegions(layout)) lines.push(formatRegion(region))
+  if (layout.mode !== 'vhe') {
+    lines.push('', 'Hyp addresses')
+    for (const region of hypRegions(layout)) lines.push(formatRegion(region))
+  }
   const problems = layoutProblems(layout)
   if (problems.length > 0) lines.push('', 'Problems', ...problems.map(({ kind, message }) => `  ${kind}: ${message}`))
   return `${lines.join('\n')}\n`

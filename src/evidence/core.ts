@@ -19,6 +19,8 @@ const TEXT_SPAN = 1 << 26
 /** Bytes of an instruction, and of a sequence less one. */
 const WORD = 4
 const OVERLAP = 16
+/** Segments of the image that are looked at for VHE: there is one, unless the headers are made up. */
+const MOST_IMAGES = 4
 /** Less memory than this no host of KVM has: headers that list less are a cut of a core. */
 const LEAST_RAM = 1n << 25n
 
@@ -59,7 +61,7 @@ export function readCore(
   for (const note of core.notes) {
     if (note.name !== 'VMCOREINFO') continue
     const reader = new VmcoreinfoReader(findings, (line) => `VMCOREINFO note, line ${line}`)
-    forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(text.replace(/\0+$/, ''), line))
+    forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(withoutNuls(text), line))
     for (const [name, address] of reader.symbols) runtime.set(name, address)
   }
   if (!core.littleEndian) findings.note('a big-endian core: its instructions are little-endian all the same')
@@ -102,7 +104,8 @@ function scanSegments(
   scan(text)
   if (enough()) return
   // A guest of a host with VHE may have patched text of its own in the memory that follows.
-  if (!exhaustive && scanner.groups.length === 0 && text.some((range) => sayVhe(source, range, findings))) return
+  const shown = text.slice(0, MOST_IMAGES)
+  if (!exhaustive && scanner.groups.length === 0 && shown.some((range) => sayVhe(source, range, findings))) return
   scan(rest)
 }
 
@@ -176,6 +179,13 @@ function isOfThisKernel(
     const [own, told] = [addresses.get(name), runtime.get(name)]
     return own !== undefined && told !== undefined && wrap64(own + shift) === told
   })
+}
+
+/** A note is filled up with NULs. */
+function withoutNuls(text: string): string {
+  let end = text.length
+  while (end > 0 && text.charCodeAt(end - 1) === 0) end--
+  return text.slice(0, end)
 }
 
 interface FileRange {
@@ -351,12 +361,22 @@ function scanOrder(
 ): { readonly text: ScanRange[]; readonly rest: ScanRange[] } {
   const whole = (segment: KnownSegment): ScanRange => ({ segment, from: 0, length: segment.fileSize })
   const image = segments.filter(({ kind }) => kind === 'image')
+  // By start, each with the farthest end of those that start no higher: what lies in one of them is not read again.
+  const seen = image
+    .map(({ physical, fileSize }) => ({ start: physical, end: physical + BigInt(fileSize) }))
+    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  for (let i = 1; i < seen.length; i++) if (seen[i - 1]!.end > seen[i]!.end) seen[i]!.end = seen[i - 1]!.end
+  const inImage = (start: bigint, end: bigint) => {
+    let count = 0
+    for (let behind = seen.length; count < behind; ) {
+      const middle = (count + behind) >> 1
+      if (seen[middle]!.start <= start) count = middle + 1
+      else behind = middle
+    }
+    return count > 0 && end <= seen[count - 1]!.end
+  }
   const others = segments.filter(
-    ({ kind, physical, fileSize }) =>
-      kind !== 'image' &&
-      !image.some(
-        (seen) => seen.physical <= physical && physical + BigInt(fileSize) <= seen.physical + BigInt(seen.fileSize),
-      ),
+    ({ kind, physical, fileSize }) => kind !== 'image' && !inImage(physical, physical + BigInt(fileSize)),
   )
   const stext = fact(findings, 'stext')
   const voffset = fact(findings, 'kimageVoffset')

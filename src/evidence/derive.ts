@@ -3,7 +3,7 @@ import { generationOf, isSince } from '../layout/generations.js'
 import type { Generation, PageSize } from '../layout/types.js'
 import { vaBitsMinOfLinkBase } from '../symbols/line.js'
 import { fls64, lowMask, type Range, wrap64 } from '../u64.js'
-import type { Fact, Place, Provenance, Quantities, Quantity } from './facts.js'
+import { type Fact, type Place, type Provenance, type Quantities, type Quantity, valueText } from './facts.js'
 import { kernelBits } from './kernel-address.js'
 
 /** Values known at some stage of the reasoning. */
@@ -332,7 +332,7 @@ function isBiased(physOffset: bigint): boolean {
 
 /** Undefined for names that follow no rule. RHEL 8 carries the formula of 5.6 under the name of 4.18. */
 function generationOfRelease(release: string): Generation | undefined {
-  if (/^4\.18\.\d+.*\.el8/.test(release)) return '5.6'
+  if (/^4\.18\.\d/.test(release) && release.includes('.el8')) return '5.6'
   try {
     return generationOf(/^\d+\.\d+/.exec(release)?.[0] ?? release)
   } catch {
@@ -385,7 +385,7 @@ export function conclude(facts: readonly Fact[]): Conclusions {
     ]
     last = derived
     conclusions = settle([...facts, ...derived])
-    const now = derived.map(({ field, value, priority }) => `${field} ${text(value)} ${priority}`).join('\n')
+    const now = derived.map(({ field, value, priority }) => `${field} ${valueText(value)} ${priority}`).join('\n')
     if (now === before) break
     before = now
   }
@@ -446,7 +446,7 @@ function settle(facts: readonly Fact[]): Conclusions {
   const values: Record<string, unknown> = {}
   const byField = groupBy(facts, ({ field }) => field)
   for (const [field, all] of byField) {
-    const top = Math.max(...all.map(({ priority }) => priority))
+    const top = all.reduce((most, { priority }) => Math.max(most, priority), Number.NEGATIVE_INFINITY)
     const sides = sidesOf(all.filter(({ priority }) => priority === top))
     if (sides.length > 1) {
       // Guesses that disagree cancel out.
@@ -470,38 +470,38 @@ function settle(facts: readonly Fact[]): Conclusions {
 }
 
 function sidesOf(facts: readonly Fact[]): Fact[][] {
-  const sides: Fact[][] = []
-  for (const fact of facts) {
-    const side = sides.find(([first]) => same(first!, fact))
-    if (side === undefined) sides.push([fact])
-    else side.push(fact)
-  }
-  return sides
+  return [...groupBy(facts, meaningOf).values()]
 }
 
 function provenanceOf({ file, where, rule }: Fact): Provenance {
   return { file, where, rule }
 }
 
-/** Whether two facts agree. Lists of DRAM do when they end at the same addresses: each has its own way with holes. */
+/** Whether two facts of one field agree. */
 function same(a: Fact, b: Fact): boolean {
-  if (a.field === 'dram' && b.field === 'dram') {
-    const [x, y] = [a.value as readonly Range[], b.value as readonly Range[]]
-    return x[0]?.start === y[0]?.start && x.at(-1)?.end === y.at(-1)?.end
-  }
-  return text(a.value) === text(b.value)
+  return meaningOf(a) === meaningOf(b)
 }
 
-function text(value: unknown): string {
-  return JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? `0x${v.toString(16)}` : v))
+const MEANINGS = new WeakMap<Fact, string>()
+
+/** What facts of one field that agree have in common. Lists of DRAM agree when they end at the same addresses: each has its own way with holes. */
+function meaningOf(fact: Fact): string {
+  let meaning = MEANINGS.get(fact)
+  if (meaning === undefined) {
+    const ranges = fact.field === 'dram' ? (fact.value as readonly Range[]) : undefined
+    meaning = valueText(ranges === undefined ? fact.value : [ranges[0]?.start, ranges.at(-1)?.end])
+    MEANINGS.set(fact, meaning)
+  }
+  return meaning
 }
 
 /** Map.groupBy, which Node 20 does not have. */
 export function groupBy<T, K>(items: readonly T[], key: (item: T) => K): Map<K, T[]> {
   const groups = new Map<K, T[]>()
   for (const item of items) {
-    const group = groups.get(key(item))
-    if (group === undefined) groups.set(key(item), [item])
+    const name = key(item)
+    const group = groups.get(name)
+    if (group === undefined) groups.set(name, [item])
     else group.push(item)
   }
   return groups

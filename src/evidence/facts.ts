@@ -100,34 +100,101 @@ export interface Tag {
   readonly tagVal: bigint
 }
 
+/** A value as text: two are the same when their texts are. */
+export function valueText(value: unknown): string {
+  if (typeof value === 'bigint') return `"0x${value.toString(16)}"`
+  return JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? `0x${v.toString(16)}` : v))
+}
+
+/** Facts that say the same by the same rule, in one file: as many are kept, the rest only counted. */
+const MOST_ALIKE = 64
+/** Values that one file gives a field: as many are kept. They contradict each other, whatever the rest is. */
+const MOST_VALUES = 256
+
+/**
+ * A list of facts whose length does not depend on how often a file repeats itself: a log with a million panics of one boot says
+ * no more than one with sixty.
+ */
+export class FactList {
+  readonly kept: Fact[] = []
+  private readonly alike = new Map<string, { count: number; index: number; where: string }>()
+  private readonly values = new Map<string, number>()
+
+  add(fact: Fact): void {
+    const { field, file, where, rule, priority } = fact
+    const key = `${field}\n${file}\n${priority}\n${rule}\n${valueText(fact.value)}`
+    const known = this.alike.get(key)
+    if (known === undefined) {
+      const group = `${field}\n${file}\n${priority}`
+      const values = (this.values.get(group) ?? 0) + 1
+      if (values > MOST_VALUES) return
+      this.values.set(group, values)
+      this.alike.set(key, { count: 1, index: this.kept.push(fact) - 1, where })
+      return
+    }
+    known.count++
+    if (known.count <= MOST_ALIKE) {
+      known.index = this.kept.push(fact) - 1
+      known.where = where
+    } else {
+      const last = this.kept[known.index]!
+      this.kept[known.index] = { ...last, where: `${known.where} and ${known.count - MOST_ALIKE} more` }
+    }
+  }
+}
+
+/** More pairs, and more addresses in hyp text, than anyone has; the rest of such a file is not kept. */
+const MOST_PAIRS = 100_000
+const MOST_NOTES = 100
+
 /** Collects what one file says. */
 export class FileFindings {
-  readonly facts: Fact[] = []
   readonly pairs: Pair[] = []
   readonly hypAddresses: HypAddress[] = []
   readonly notes: Note[] = []
   readonly rivals: Tag[] = []
   readonly file: string
   readonly priority: number
+  private readonly list = new FactList()
+  private moreNotes = 0
+  private full = false
 
   constructor(file: string, priority: number) {
     this.file = file
     this.priority = priority
   }
 
+  get facts(): readonly Fact[] {
+    return this.list.kept
+  }
+
   say<Q extends Quantity>(field: Q, value: Quantities[Q], where: string, rule: string, priority = this.priority): void {
-    this.facts.push({ field, value, file: this.file, where, rule, priority } as Fact)
+    this.list.add({ field, value, file: this.file, where, rule, priority } as Fact)
   }
 
   pair(kernel: bigint | undefined, symbol: string | undefined, hyp: bigint, where: string): void {
+    if (this.pairs.length === MOST_PAIRS) {
+      if (!this.full) this.note(`holds more than ${MOST_PAIRS} pairs; only those before ${where} are used`)
+      this.full = true
+      return
+    }
     this.pairs.push({ kernel, symbol, hyp, file: this.file, where, rule: 'known pair', priority: this.priority })
   }
 
   hypAddress(hyp: bigint, where: string, rule: string): void {
+    if (this.hypAddresses.length >= MOST_PAIRS) return
     this.hypAddresses.push({ hyp, file: this.file, where, rule, priority: this.priority })
   }
 
   note(text: string): void {
-    this.notes.push({ file: this.file, text })
+    if (this.notes.length < MOST_NOTES) this.notes.push({ file: this.file, text })
+    else this.notes[MOST_NOTES] = { file: this.file, text: `${++this.moreNotes} more notes like these` }
+  }
+
+  /** Takes over what other findings of this file hold. */
+  add({ facts, hypAddresses, notes }: FileFindings): void {
+    for (const fact of facts) this.list.kept.push(fact)
+    for (const address of hypAddresses) this.hypAddresses.push(address)
+    for (const note of notes) this.note(note.text)
   }
 }

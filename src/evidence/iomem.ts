@@ -4,6 +4,9 @@ import type { FileFindings } from './facts.js'
 
 const LINE = /^( *)([0-9a-f]{8,16})-([0-9a-f]{8,16}) : (.+)$/
 
+/** Of the lines that list memory, as many are named. */
+const MOST_LINES = 64
+
 interface Entry extends Range {
   readonly name: string
   readonly line: number
@@ -47,8 +50,9 @@ export class IomemReader {
     const first = ram[0]
     if (first !== undefined) {
       const { banks, extended } = this.banks(ram)
-      const lines = ram.map(({ line }) => line)
-      const where = lines.length === 1 ? `line ${lines[0]}` : `lines ${lines.join(', ')}`
+      const lines = ram.slice(0, MOST_LINES).map(({ line }) => line)
+      const more = ram.length > MOST_LINES ? ` and ${ram.length - MOST_LINES} more` : ''
+      const where = ram.length === 1 ? `line ${lines[0]}` : `lines ${lines.join(', ')}${more}`
       const rule = extended
         ? 'System RAM, and the reserved memory touching it (memblock holds it, the linear map leaves it out)'
         : 'System RAM'
@@ -76,17 +80,28 @@ export class IomemReader {
    * takes tag_lsb from the ends of all of it, so such ranges count as DRAM where they continue System RAM.
    */
   private banks(ram: readonly Entry[]): { banks: Range[]; extended: boolean } {
-    let chosen: readonly Range[] = ram
-    const reserved = this.top.filter(({ name }) => name === 'reserved')
-    for (;;) {
-      const more = reserved.filter(
-        (entry) =>
-          !chosen.includes(entry) && chosen.some(({ start, end }) => start === entry.end || end === entry.start),
-      )
-      if (more.length === 0) break
-      chosen = [...chosen, ...more]
+    const byStart = new Map<bigint, Entry[]>()
+    const byEnd = new Map<bigint, Entry[]>()
+    for (const entry of this.top) {
+      if (entry.name !== 'reserved') continue
+      append(byStart, entry.start, entry)
+      append(byEnd, entry.end, entry)
     }
-    const sorted = chosen.map(({ start, end }) => ({ start, end })).sort((a, b) => (a.start < b.start ? -1 : 1))
-    return { banks: joinTouching(sorted), extended: chosen.length > ram.length }
+    // Each place is looked up once: what begins or ends there is taken out.
+    const chosen = new Set(ram)
+    for (const { start, end } of chosen) {
+      for (const [index, place] of [[byStart, end] as const, [byEnd, start] as const]) {
+        for (const entry of index.get(place) ?? []) chosen.add(entry)
+        index.delete(place)
+      }
+    }
+    const sorted = Array.from(chosen, ({ start, end }) => ({ start, end })).sort((a, b) => (a.start < b.start ? -1 : 1))
+    return { banks: joinTouching(sorted), extended: chosen.size > ram.length }
   }
+}
+
+function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key)
+  if (list === undefined) lists.set(key, [value])
+  else list.push(value)
 }

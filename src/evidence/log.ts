@@ -15,10 +15,10 @@ import {
 
 /** One rule of what a kernel prints: matched anywhere in a line, whatever stands before (printk's prefix, a journal's). */
 interface LogRule {
-  readonly pattern: RegExp
+  readonly pattern: { exec(text: string): readonly (string | undefined)[] | null }
   /** Something every match contains, for a cheap test. */
   readonly hint: string
-  say(findings: FileFindings, match: RegExpExecArray, where: string): void
+  say(findings: FileFindings, match: readonly (string | undefined)[], where: string): void
 }
 
 const hex = (digits: string): bigint => BigInt(`0x${digits.replace(/^0x/i, '')}`)
@@ -31,7 +31,7 @@ const RULES: readonly LogRule[] = [
   },
   {
     hint: 'ainted',
-    pattern: /\bCPU: \d+ .*?(?:Not tainted|Tainted: [^#]*?) (\d+\.\d+\.?\d*\S*) #\d/,
+    pattern: { exec: releaseAfterTaint },
     say: (findings, [, release], where) => findings.say('release', release!, where, 'kernel version in the panic'),
   },
   {
@@ -115,18 +115,43 @@ const RULES: readonly LogRule[] = [
   },
 ]
 
+/**
+ * `CPU: 3 PID: 1 Comm: a Not tainted 6.1.0-13-arm64 #1`, or `Tainted: G W 6.1.0-13-arm64 #1`: the release is the word before
+ * `#1`, and no other # stands between it and `Tainted:`. As a regular expression this takes time cubic in the line.
+ */
+function releaseAfterTaint(text: string): readonly [string, string] | null {
+  const cpu = /\bCPU: \d+ /.exec(text)
+  if (cpu === null) return null
+  const from = cpu.index + cpu[0].length
+  for (const { index } of text.matchAll(/ #\d/g)) {
+    const blank = text.lastIndexOf(' ', index - 1)
+    if (blank < from) continue
+    const release = text.slice(blank + 1, index)
+    if (!/^\d+\.\d+\S*$/.test(release)) continue
+    const before = text.slice(Math.max(from, text.lastIndexOf('#', blank) + 1), blank)
+    if (before.endsWith('Not tainted') || before.includes('Tainted: ')) return [text, release]
+  }
+  return null
+}
+
 const NODE = /\bnode +\d+: \[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]/
+
+/** More banks, and more addresses in hyp text, than the log of a boot has: what a file may make of memory has an end. */
+const MOST_BANKS = 1 << 14
+const MOST_LINKS = 1 << 14
 
 /** One boot's lines. */
 class Boot {
   readonly findings: FileFindings
   readonly firstLine: number
   readonly banks: (Range & { readonly line: number })[] = []
+  bankLines = 0
   /** Link-time addresses in hyp text. */
   readonly links: { readonly link: bigint; readonly line: number }[] = []
   pc: { readonly ps: bigint; readonly pc: bigint; readonly line: number } | undefined
-  /** Link-time addresses of its panics. */
-  readonly ats: { readonly at: bigint; readonly line: number }[] = []
+  /** Link-time address of its first panic, and how many it has. */
+  at: { readonly at: bigint; readonly line: number } | undefined
+  panics = 0
   version = false
   panicked = false
 
@@ -138,7 +163,10 @@ class Boot {
 
 /** dmesg, a serial log, a journal, a pasted panic. */
 export class LogReader {
-  private boots: Boot[] = []
+  /** How many boots there are; of these only two can be asked for. */
+  private boots = 0
+  private last: Boot | undefined
+  private lastPanicked: Boot | undefined
   private count = 0
   private readonly findings: FileFindings
 
@@ -163,14 +191,19 @@ export class LogReader {
     }
     const node = text.includes('[mem ') ? NODE.exec(text) : null
     if (node !== null) {
-      boot.banks.push({ start: hex(node[1]!), end: hex(node[2]!) + 1n, line })
+      const bank = { start: hex(node[1]!), end: hex(node[2]!) + 1n, line }
+      if (boot.bankLines++ < MOST_BANKS) boot.banks.push(bank)
       known = true
     }
     const panic = PANIC_AT.exec(text)
     if (panic !== null) {
       boot.panicked = true
+      this.lastPanicked = boot
       const at = panic[3] ?? panic[5]
-      if (at !== undefined) boot.ats.push({ at: hex(at), line })
+      if (at !== undefined) {
+        boot.at ??= { at: hex(at), line }
+        boot.panics++
+      }
       known = true
     }
     const pc = PS_PC.exec(text)
@@ -180,7 +213,7 @@ export class LogReader {
     }
     const trace = TRACE_ENTRY.exec(text)
     if (trace !== null && trace[2]!.startsWith('__kvm_nvhe_')) {
-      boot.links.push({ link: hex(trace[1]!), line })
+      if (boot.links.length < MOST_LINKS) boot.links.push({ link: hex(trace[1]!), line })
       known = true
     }
     if (known) this.count++
@@ -189,45 +222,48 @@ export class LogReader {
 
   private bootOf(text: string, line: number): Boot {
     const starts = text.includes('Linux version ') && /\bLinux version \d/.test(text)
-    const last = this.boots.at(-1)
+    const { last } = this
     if (last !== undefined && !(starts && last.version)) {
       if (starts) last.version = true
       return last
     }
     const boot = new Boot(this.findings.file, this.findings.priority, line)
     boot.version = starts
-    this.boots.push(boot)
+    this.boots++
+    this.last = boot
     return boot
   }
 
   report(): void {
     // Of several boots in one log, the one that died at EL2 is what people ask about; else the last.
-    const boot = this.boots.findLast(({ panicked }) => panicked) ?? this.boots.at(-1)
+    const boot = this.lastPanicked ?? this.last
     if (boot === undefined || this.count === 0) return
-    if (this.boots.length > 1) {
+    if (this.boots > 1) {
       const which = boot.panicked ? 'the last with a hyp panic' : 'the last'
-      this.findings.note(`holds ${this.boots.length} boots; ${which}, from line ${boot.firstLine} on, is used`)
+      this.findings.note(`holds ${this.boots} boots; ${which}, from line ${boot.firstLine} on, is used`)
     }
-    const { findings } = boot
     this.hypOffset(boot)
-    this.findings.facts.push(...findings.facts)
-    this.findings.hypAddresses.push(...findings.hypAddresses)
+    this.findings.add(boot.findings)
     this.banks(boot)
     this.hypAddresses(boot)
   }
 
   /** A log that lost the line `Hyp Offset:` of its only panic tells it all the same. */
-  private hypOffset({ findings, ats: [at, ...more], pc }: Boot): void {
-    if (at === undefined || more.length > 0 || pc === undefined) return
+  private hypOffset({ findings, at, panics, pc }: Boot): void {
+    if (at === undefined || panics > 1 || pc === undefined) return
     if (findings.facts.some(({ field }) => field === 'hypOffset')) return
     const offset = hypOffsetOf(at.at, pc.ps, pc.pc)
     if (offset === undefined) return
     findings.say('hypOffset', offset, `lines ${at.line}, ${pc.line}`, 'address of the panic, less PC')
   }
 
-  private banks({ banks }: Boot): void {
+  private banks({ banks, bankLines }: Boot): void {
     const [first] = banks
     if (first === undefined) return
+    if (bankLines > MOST_BANKS) {
+      this.findings.note(`lists ${bankLines} ranges of memory in one boot: no machine has as many, and none is used`)
+      return
+    }
     const sorted = banks.map(({ start, end }) => ({ start, end })).sort((a, b) => (a.start < b.start ? -1 : 1))
     const where = banks.length === 1 ? `line ${first.line}` : `lines ${first.line}–${banks.at(-1)!.line}`
     this.findings.say('dram', joinTouching(sorted), where, "early memory node ranges: memblock's memory")

@@ -1,16 +1,80 @@
 import { wrap64 } from '../u64.js'
 import type { FileFindings } from './facts.js'
 
-const HEX = '(?:0[xX])?([0-9a-fA-F]{8,16})'
+// A line is read from left to right, each pattern where the last one ended, so that none is tried twice at one place.
 /** Words that may stand around the addresses of a pair. Others make it some other kind of line. */
 const WORDS = '(?:kern(?:el)?|hyp(?:ervisor)?|linear|image|el1|el2|vaddr|va|addr(?:ess)?|to|is|maps|at|and)'
-const FILLER = String.raw`(?:[^0-9A-Za-z_]|\b${WORDS}\b)*`
-const NAME = String.raw`[\[<(]*([A-Za-z_][\w.$]*)(?:\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?)?[\])>]*`
+const FILLER = new RegExp(`(?:[^0-9A-Za-z_]+|\\b${WORDS}\\b)*`, 'iy')
+const WORD = new RegExp(`^${WORDS}$`, 'i')
+const HEX = /(?:0x)?([0-9a-f]{8,16})(?![0-9a-z_])/iy
+const MARKS = /[^0-9A-Za-z_]*/y
+const BLANKS = /\s*/y
+const OPENING = /[[<(]*/y
+const NAME = /([A-Za-z_][\w.$]*)(?:\+0x([0-9a-fA-F]+)(?:\/0x[0-9a-fA-F]+)?)?/y
+const CLOSING = /[\])>]*/y
+const HYP_FIRST = /0[xX]?([0-9a-fA-F]{7,16})(?![0-9A-Za-z_])/y
+const HYP_LAST = /0[xX]([0-9a-fA-F]{10,16})(?![0-9A-Za-z_])/y
+const TO_NAME = /(?:[^0-9A-Za-z_]+|\b(?:is|at)\b)*/y
+const FROM_NAME = /(?:[\s,;]+|->|=>|\b(?:is|at)\b)*/y
+
+/** Takes one pattern after the other off a line. */
+class Cursor {
+  private at = 0
+  private readonly text: string
+
+  constructor(text: string) {
+    this.text = text
+  }
+
+  get end(): boolean {
+    return this.at === this.text.length
+  }
+
+  /** What a sticky pattern matches here; undefined, and nothing taken, when it does not. */
+  take(pattern: RegExp): RegExpExecArray | undefined {
+    pattern.lastIndex = this.at
+    const match = pattern.exec(this.text)
+    if (match === null) return undefined
+    this.at += match[0].length
+    return match
+  }
+}
+
 /** Kernel and hyp address in either order, then perhaps what is there. */
-const TWO = new RegExp(`^${FILLER}${HEX}(?![0-9A-Za-z_])${FILLER}${HEX}(?:[^0-9A-Za-z_+]+${NAME})?[^0-9A-Za-z_]*$`, 'i')
+function twoAddresses(text: string): readonly [string, string] | undefined {
+  const line = new Cursor(text)
+  line.take(FILLER)
+  const first = line.take(HEX)?.[1]
+  if (first === undefined) return undefined
+  line.take(FILLER)
+  const second = line.take(HEX)?.[1]
+  if (second === undefined) return undefined
+  const marks = line.take(MARKS)![0]
+  if (marks !== '' && !marks.includes('+') && line.take(NAME) !== undefined) line.take(MARKS)
+  return line.end ? [first, second] : undefined
+}
+
+interface Named {
+  readonly name: string
+  /** Hexadecimal digits. */
+  readonly offset: string | undefined
+  readonly hyp: string
+}
+
 /** A hyp address and a symbol, in either order. */
-const NAMED = new RegExp(String.raw`^\s*0[xX]?([0-9a-fA-F]{7,16})(?:[^0-9A-Za-z_]|\b(?:is|at)\b)+${NAME}\s*$`)
-const NAMED_FIRST = new RegExp(String.raw`^\s*${NAME}(?:[\s,;]|->|=>|\b(?:is|at)\b)+0[xX]([0-9a-fA-F]{10,16})\s*$`)
+function namedAddress(text: string): Named | undefined {
+  const line = new Cursor(text)
+  line.take(BLANKS)
+  const before = line.take(HYP_FIRST)?.[1]
+  if (before === undefined) line.take(OPENING)
+  else if (line.take(TO_NAME)![0] === '') return undefined
+  const named = line.take(NAME)
+  if (named === undefined) return undefined
+  line.take(CLOSING)
+  const hyp = before ?? (line.take(FROM_NAME)![0] === '' ? undefined : line.take(HYP_LAST)?.[1])
+  line.take(BLANKS)
+  return hyp !== undefined && line.end ? { name: named[1]!, offset: named[2], hyp } : undefined
+}
 
 /** Below this a value is no hyp address of linear memory, whatever it is. */
 const LEAST = 1n << 24n
@@ -31,22 +95,21 @@ export class PairReader {
 
   line(text: string, line: number): boolean {
     if (text.length > 256) return false
-    const bare = text.replace(/\s+#.*$/, '')
-    const two = TWO.exec(bare)
-    if (two !== null) {
-      const [, a, b] = two
+    const comment = text.includes('#') ? text.search(/\s#/) : -1
+    const bare = comment < 0 ? text : text.slice(0, comment).trimEnd()
+    const two = twoAddresses(bare)
+    if (two !== undefined) {
+      const [a, b] = two
       const first = untagged(BigInt(`0x${a}`))
       const second = untagged(BigInt(`0x${b}`))
       const [kernel, hyp] = isKernel(first) ? [first, second] : [second, first]
       if (!isKernel(kernel) || !isHyp(hyp)) return false
       return this.add(kernel, undefined, hyp, line)
     }
-    const named = NAMED.exec(bare)
-    const first = named === null ? NAMED_FIRST.exec(bare) : null
-    const [name, offset, address] =
-      named !== null ? [named[2], named[3], named[1]] : [first?.[1], first?.[2], first?.[3]]
-    if (name === undefined || address === undefined || new RegExp(`^${WORDS}$`, 'i').test(name)) return false
-    const hyp = BigInt(`0x${address}`)
+    const named = namedAddress(bare)
+    if (named === undefined || WORD.test(named.name)) return false
+    const { name, offset } = named
+    const hyp = BigInt(`0x${named.hyp}`)
     if (!isHyp(hyp)) return false
     this.names.add(name)
     return this.add(undefined, name, wrap64(hyp - BigInt(`0x${offset ?? '0'}`)), line)

@@ -177,7 +177,8 @@ function resolveNames(findings: FileFindings, tables: readonly SymbolAddresses[]
   // Without its symbol such a line may be anything.
   if (missing.size > 0) {
     const known = findings.pairs.filter(({ kernel }) => kernel !== undefined)
-    findings.pairs.splice(0, findings.pairs.length, ...known)
+    findings.pairs.length = 0
+    for (const pair of known) findings.pairs.push(pair)
     const names = [...missing].slice(0, 3).join(', ')
     findings.note(`no run-time address of ${names}: give the /proc/kallsyms of that boot as well`)
   }

@@ -1,7 +1,16 @@
 import { isSince } from '../layout/generations.js'
 import { fls64, formatU64, lowMask, wrap64 } from '../u64.js'
 import { type Conclusions, type Conflict, groupBy, joined, lsbOfMemory, type Values } from './derive.js'
-import type { Fact, HypAddress, Pair, Place, Provenance, Quantity, Tag } from './facts.js'
+import {
+  type Fact,
+  FactList,
+  type HypAddress,
+  type Pair,
+  type Place,
+  type Provenance,
+  type Quantity,
+  type Tag,
+} from './facts.js'
 import { kernelKind, vaBitsOfLinear } from './kernel-address.js'
 
 /** No host of KVM has less than 32 MiB of memory, so a tag begins no lower. */
@@ -12,8 +21,31 @@ interface Constraint extends Provenance {
   readonly roots?: readonly Place[]
   readonly priority: number
   readonly ancestors: ReadonlySet<Quantity>
-  /** The tag in place for a tag_lsb of `lsb`; undefined when it rules that out. */
-  tag(lsb: number): bigint | undefined
+  /** Above tag_lsb it has the bits of the tag. */
+  readonly hyp: bigint
+  /** Its lowest set bit is where tag_lsb lies at most: below, hyp and linear addresses have the same bits. */
+  readonly differ: bigint
+}
+
+/** The tag in place for a tag_lsb of `lsb`; undefined when the constraint rules that out. */
+function tagOf({ hyp, differ }: Constraint, lsb: number): bigint | undefined {
+  return (differ & lowMask(lsb)) === 0n ? hyp & ~lowMask(lsb) : undefined
+}
+
+/** Whether two constraints are of one tag that begins at `lsb`. */
+function agree(one: Constraint, other: Constraint, lsb: number): boolean {
+  return ((one.differ | other.differ) & lowMask(lsb)) === 0n && (one.hyp ^ other.hyp) >> BigInt(lsb) === 0n
+}
+
+/** What a report shows of a list that may have any length. */
+const MOST_SHOWN = 64
+
+/** The first of a list, the last of them with how many more there are. */
+function shown(list: readonly Provenance[]): Provenance[] {
+  const kept = list.slice(0, MOST_SHOWN).map(({ file, where, rule }) => ({ file, where, rule }))
+  const more = list.length - kept.length
+  if (more > 0) kept.push({ ...kept.pop()!, where: `${list[MOST_SHOWN - 1]!.where} and ${more} more` })
+  return kept
 }
 
 /** What evidence other than the patched code says of the tag. */
@@ -31,31 +63,33 @@ export const NO_TAG: TagSolution = { fits: [], facts: [], conflicts: [], hint: u
 
 /** Facts that pairs give beyond the tag: offsets between address spaces. */
 export function factsOfPairs(pairs: readonly Pair[], { values }: Conclusions): Fact[] {
-  const facts: Fact[] = []
+  const facts = new FactList()
+  const byImage: ReadonlySet<Quantity> = new Set(['kimageVoffset'])
+  const byLinearMap: ReadonlySet<Quantity> = new Set(['linearShift'])
   for (const pair of pairs) {
     const { kernel, hyp, file, where, priority } = pair
     if (kernel === undefined) continue
     const kind = kindOf(kernel, values)
-    const say = (field: 'hypPhysvirtOffset' | 'vaBitsActual', value: bigint | number, rule: string, from: Quantity[]) =>
-      facts.push({ field, value, file, where, rule, priority, ancestors: new Set(from) } as Fact)
+    const say = (
+      field: 'hypPhysvirtOffset' | 'vaBitsActual',
+      value: bigint | number,
+      rule: string,
+      ancestors: ReadonlySet<Quantity>,
+    ) => facts.add({ field, value, file, where, rule, priority, ancestors } as Fact)
     if (kind === 'image' && values.kimageVoffset !== undefined) {
       const physical = wrap64(kernel - values.kimageVoffset)
-      say('hypPhysvirtOffset', wrap64(physical - hyp), 'image address - kimage_voffset - hyp address', [
-        'kimageVoffset',
-      ])
+      say('hypPhysvirtOffset', wrap64(physical - hyp), 'image address - kimage_voffset - hyp address', byImage)
     }
     if (kind === 'linear' && values.linearShift !== undefined) {
       const physical = wrap64(kernel - values.linearShift)
-      say('hypPhysvirtOffset', wrap64(physical - hyp), 'physical address by the linear map - hyp address', [
-        'linearShift',
-      ])
+      say('hypPhysvirtOffset', wrap64(physical - hyp), 'physical address by the linear map - hyp address', byLinearMap)
     }
     if (kind === 'linear' && (values.generation === undefined || isSince(values.generation, '5.4'))) {
       const bits = vaBitsOfLinear(kernel)
-      if (bits !== undefined) say('vaBitsActual', bits, 'a linear address with this many significant bits', [])
+      if (bits !== undefined) say('vaBitsActual', bits, 'a linear address with this many significant bits', NOTHING)
     }
   }
-  return facts
+  return facts.kept
 }
 
 function kindOf(kernel: bigint, { image, vaBitsMin }: Values): 'linear' | 'image' | 'either' {
@@ -97,9 +131,10 @@ export function solveTag(
   }
   const lsbs = settledLsb !== undefined ? [settledLsb] : byMemory !== undefined ? [byMemory.lsb] : range(LEAST_LSB, 63)
   const fits: Tag[] = []
+  const together = allOf(constraints)
   for (const lsb of lsbs) {
-    const tag = first.tag(lsb)
-    if (tag === undefined || !constraints.every((other) => other.tag(lsb) === tag)) continue
+    const tag = tagOf(first, lsb)
+    if (tag === undefined || !agree(first, together, lsb)) continue
     if (allowed(lsb, tag, values, settledLsb !== undefined)) fits.push({ tagLsb: lsb, tagVal: tag >> BigInt(lsb) })
   }
   const [only] = fits
@@ -108,7 +143,7 @@ export function solveTag(
   const independent = constraints.filter(
     (constraint, i) => i === 0 || constraint.file !== first.file || constraint.rule !== first.rule,
   )
-  const facts: Fact[] = independent.map(({ file, where, rule, priority, ancestors, roots }) => ({
+  const facts: Fact[] = independent.slice(0, MOST_SHOWN).map(({ file, where, rule, priority, ancestors, roots }) => ({
     field: 'tagVal',
     value: only.tagVal,
     file,
@@ -156,18 +191,32 @@ function lsbFact({ lsb, ...known }: LsbRule): Fact {
   return { field: 'tagLsb', value: lsb, ...known }
 }
 
+const NOTHING: ReadonlySet<Quantity> = new Set()
+
 function ofPair(pair: Pair, values: Values): Constraint {
   const { kernel, hyp } = pair
   const linear = kernel !== undefined && kindOf(kernel, values) === 'linear'
-  return {
-    ...pair,
-    ancestors: new Set(),
-    tag: (lsb) => (linear && ((kernel ^ hyp) & lowMask(lsb)) !== 0n ? undefined : hyp & ~lowMask(lsb)),
-  }
+  const { file, where, rule, priority } = pair
+  return { file, where, rule, priority, ancestors: NOTHING, hyp, differ: linear ? kernel ^ hyp : 0n }
 }
 
 function ofHypAddress(address: HypAddress): Constraint {
-  return { ...address, ancestors: new Set(), tag: (lsb) => address.hyp & ~lowMask(lsb) }
+  return { ...address, ancestors: NOTHING, differ: 0n }
+}
+
+/**
+ * All constraints as one, which agrees with the first where all do: bits of the tag in which any differs from the first are those
+ * in which this one does.
+ */
+function allOf(constraints: readonly Constraint[]): Constraint {
+  const first = constraints[0]!
+  let above = 0n
+  let below = 0n
+  for (const { hyp, differ } of constraints) {
+    above |= hyp ^ first.hyp
+    below |= differ
+  }
+  return { ...first, hyp: first.hyp ^ above, differ: below }
 }
 
 /** hyp(pa) = pa - hyp_physvirt_offset for some address in DRAM; its low bits are those of linear(pa). */
@@ -191,7 +240,8 @@ function ofPhysvirtOffset({ settled, values }: Conclusions): Constraint[] {
       ...joined([offset.fact, shift.fact, place.fact], 'hyp_physvirt_offset and the linear map'),
       priority: Math.min(offset.fact.priority, shift.fact.priority, place.fact.priority),
       ancestors,
-      tag: (lsb) => (((hyp ^ linear) & lowMask(lsb)) !== 0n ? undefined : hyp & ~lowMask(lsb)),
+      hyp,
+      differ: hyp ^ linear,
     },
   ]
 }
@@ -203,7 +253,8 @@ function ofTag({ settled, values }: Conclusions): Constraint[] {
     {
       ...known.fact,
       ancestors: ancestorsOf(known.fact),
-      tag: (lsb) => ((values.tag! & lowMask(lsb)) === 0n ? values.tag! : undefined),
+      hyp: values.tag!,
+      differ: values.tag!,
     },
   ]
 }
@@ -242,18 +293,19 @@ function crossCheck(
   const own = conclusions.settled.get('tagVal')!
   const tag = known.tagVal << BigInt(known.tagLsb)
   const against = constraints.filter(
-    (constraint) => constraint.priority >= own.fact.priority && constraint.tag(known.tagLsb) !== tag,
+    (constraint) => constraint.priority >= own.fact.priority && tagOf(constraint, known.tagLsb) !== tag,
   )
   if (against.length > 0) {
-    const sides = groupBy(against, (constraint) => constraint.tag(known.tagLsb))
+    const sides = groupBy(against, (constraint) => tagOf(constraint, known.tagLsb))
     conflicts.push({
       field: 'tagVal',
       sides: [
         { value: known.tagVal, provenance: own.provenance },
-        ...[...sides].map(([other, group]) => ({
+        ...[...sides].slice(0, MOST_SHOWN).map(([other, group]) => ({
           value: other === undefined ? `none with tag_lsb ${known.tagLsb}` : other >> BigInt(known.tagLsb),
-          provenance: group.map(({ file, where, rule }) => ({ file, where, rule })),
+          provenance: shown(group),
         })),
+        ...(sides.size > MOST_SHOWN ? [{ value: `${sides.size - MOST_SHOWN} other tags`, provenance: [] }] : []),
       ],
     })
   }
@@ -278,22 +330,33 @@ function contradiction(
   lsbs: readonly number[],
   values: Values,
 ): Conflict {
-  const fitting = (some: readonly Constraint[]) =>
-    lsbs.some((lsb) => {
-      const tag = some[0]!.tag(lsb)
-      return tag !== undefined && some.every((other) => other.tag(lsb) === tag) && allowed(lsb, tag, values, false)
-    })
+  const first = constraints[0]!
+  const possible = lsbs.filter((lsb) => {
+    const tag = tagOf(first, lsb)
+    return tag !== undefined && allowed(lsb, tag, values, false)
+  })
   const show = ({ file, where, rule }: Provenance) => ({ file, where, rule })
   const value = (constraint: Constraint) => {
-    const tag = constraint.tag(lsbs[0]!)
+    const tag = tagOf(constraint, lsbs[0]!)
     return lsbs.length > 1 || tag === undefined ? 'no common tag' : tag >> BigInt(lsbs[0]!)
   }
-  const first = constraints[0]!
-  const other = constraints.find((constraint) => !fitting([first, constraint]))
-  const culprits = other === undefined || other === first ? constraints : [first, other]
+  const other = constraints.find((constraint) => !possible.some((lsb) => agree(first, constraint, lsb)))
+  const culprits = other === undefined || other === first ? narrowing(constraints, possible) : [first, other]
   const sides = culprits.map((constraint) => ({ value: value(constraint) as unknown, provenance: [show(constraint)] }))
   if (byMemory !== undefined) sides.push({ value: `tag_lsb ${byMemory.lsb}`, provenance: [show(byMemory)] })
   return { field: 'tagVal', sides }
+}
+
+/** All constraints, or of very many those that together leave none of the possible: each rules out what those before it did not. */
+function narrowing(constraints: readonly Constraint[], possible: readonly number[]): readonly Constraint[] {
+  if (constraints.length <= MOST_SHOWN) return constraints
+  const first = constraints[0]!
+  let left = possible
+  return constraints.filter((constraint, i) => {
+    const before = left.length
+    if (before > 0) left = left.filter((lsb) => agree(first, constraint, lsb))
+    return i === 0 || left.length < before
+  })
 }
 
 /** Which evidence would tell the tags that fit apart. */

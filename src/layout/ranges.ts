@@ -21,18 +21,44 @@ export function clip(ranges: readonly Range[], start: bigint, end: bigint): Rang
     .filter((range) => range.start < range.end)
 }
 
+/** `clip` for ranges that ascend and do not overlap: looks at those only that reach into [start, end). */
+export function within(ranges: readonly Range[], start: bigint, end: bigint): Range[] {
+  let first = 0
+  for (let last = ranges.length; first < last; ) {
+    const middle = (first + last) >> 1
+    if (ranges[middle]!.end <= start) first = middle + 1
+    else last = middle
+  }
+  let behind = first
+  while (behind < ranges.length && ranges[behind]!.start < end) behind++
+  return clip(ranges.slice(first, behind), start, end)
+}
+
 /** The parts of `ranges` in none of `removed`; each ascending by start. */
 export function subtract(ranges: readonly Range[], removed: readonly Range[]): Range[] {
+  const holes = ranges.length > 1 ? united(removed) : undefined
   return ranges.flatMap((range) => {
     const rest: Range[] = []
     let start = range.start
-    for (const hole of clip(removed, range.start, range.end)) {
+    for (const hole of holes ? within(holes, range.start, range.end) : clip(removed, range.start, range.end)) {
       if (start < hole.start) rest.push({ start, end: hole.start })
       if (hole.end > start) start = hole.end
     }
     if (start < range.end) rest.push({ start, end: range.end })
     return rest
   })
+}
+
+/** Ranges that ascend by start, as ranges that do not overlap either. */
+export function united(ranges: readonly Range[]): Range[] {
+  const result: Range[] = []
+  for (const { start, end } of ranges) {
+    const last = result.at(-1)
+    if (last !== undefined && start <= last.end) {
+      if (end > last.end) result[result.length - 1] = { start: last.start, end }
+    } else result.push({ start, end })
+  }
+  return result
 }
 
 /** Bytes in ranges that do not overlap. */

@@ -63,7 +63,7 @@ export function kernelRegions(layout: HypLayout): LocatedRegion[] {
   if (width !== undefined) {
     regions.push({ kind: 'user', range: { start: 0n, end: 1n << BigInt(width) }, text: 'user addresses (TTBR0)' })
   }
-  regions.push(...linearRegions(layout))
+  for (const region of linearRegions(layout)) regions.push(region)
   const modules = modulesRange(layout)
   if (modules !== undefined) {
     regions.push({ kind: 'modules', range: modules, text: 'modules, below the unrandomised image' })
@@ -113,19 +113,32 @@ export function classifyKernelVa(layout: HypLayout, address: bigint): Region {
  */
 export function classifyHypVa(layout: HypLayout, address: bigint): Region {
   if (layout.mode === 'vhe') return classifyKernelVa(layout, address)
-  assertU64(address, 'address')
+  return hypClassifier(layout)(address)
+}
+
+/** Tells what addresses at EL2 are, of one layout. */
+export type HypClassifier = (address: bigint) => Region
+
+/** `classifyHypVa` for many addresses of one layout, which is no layout of mode vhe. */
+export function hypClassifier(layout: HypLayout): HypClassifier {
+  let regions: LocatedRegion[] | undefined
   const width = layout.hypVaBits ?? MAX_VA_BITS
-  if (address >> BigInt(width) !== 0n) {
-    return { kind: 'out-of-range', text: `bits 63:${width} are not all clear: no hyp VA` }
+  return (address) => {
+    assertU64(address, 'address')
+    if (address >> BigInt(width) !== 0n) {
+      return { kind: 'out-of-range', text: `bits 63:${width} are not all clear: no hyp VA` }
+    }
+    regions ??= hypRegions(layout)
+    const known = regions.filter((region) => contains(region, address))
+    // The tag alone claims a whole block; what EL2 is known to map there comes first.
+    const region = known.find(({ kind }) => kind === 'idmap') ?? known.find(({ kind }) => kind !== 'hyp-linear-hole')
+    if (region !== undefined || known[0] !== undefined) return region ?? known[0]!
+    const unknown =
+      layout.idmap === undefined ? '; the layout has no idmap, so it may be that or a private mapping' : ''
+    const { mask, tag } = macroOf(layout)
+    const text = `tag ${formatU64(address & ~mask)}, linear memory has ${formatU64(tag)}${unknown}`
+    return { kind: 'tag-mismatch', text }
   }
-  const known = hypRegions(layout).filter((region) => contains(region, address))
-  // The tag alone claims a whole block; what EL2 is known to map there comes first.
-  const region = known.find(({ kind }) => kind === 'idmap') ?? known.find(({ kind }) => kind !== 'hyp-linear-hole')
-  if (region !== undefined || known[0] !== undefined) return region ?? known[0]!
-  const { mask, tag } = macroOf(layout)
-  const unknown = layout.idmap === undefined ? '; the layout has no idmap, so it may be that or a private mapping' : ''
-  const text = `tag ${formatU64(address & ~mask)}, linear memory has ${formatU64(tag)}${unknown}`
-  return { kind: 'tag-mismatch', text }
 }
 
 /** Banks of DRAM in the linear map, and the rest of it. */

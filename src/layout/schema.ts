@@ -68,8 +68,14 @@ function formatEntry(form: WordForm, name: string) {
   return form === 'hex' ? { format: literal } : ({} as Record<string, v.OptionalSchema<typeof literal, undefined>>)
 }
 
+/** memblock begins with room for 128 regions; no machine has more than a few hundred banks. */
+const MOST_RANGES = 4096
+
 function ranges(form: WordForm) {
-  return v.array(range(form), expected('an array of ranges {"start", "end"}'))
+  return v.pipe(
+    v.array(range(form), expected('an array of ranges {"start", "end"}')),
+    v.maxLength(MOST_RANGES, (issue) => `expected at most ${MOST_RANGES} ranges, got ${issue.received}`),
+  )
 }
 
 /** `end` may be 2^64: that is how a range reaches the last address. */
@@ -94,6 +100,9 @@ function expected(what: string) {
   return (issue: v.BaseIssue<unknown>) => `expected ${what}, got ${describe(issue.input)}`
 }
 
+/** A longer value is refused without a look at all of it. */
+const MOST_DIGITS = 80
+
 /** A 64-bit value of the given form, at most `max`; the output is a bigint. */
 function wordSchema(form: WordForm, max: bigint) {
   return v.pipe(
@@ -105,9 +114,9 @@ function wordSchema(form: WordForm, max: bigint) {
         addIssue({ message: `expected a bigint from 0 to 2^64 - 1, got ${describe(value)}`, expected: U64 })
         return NEVER
       }
-      if (typeof value === 'string' && /^0[xX][0-9a-fA-F]+$/.test(value)) {
-        const number = BigInt(value)
-        if (number <= max) return number
+      if (typeof value === 'string' && /^0[xX][0-9a-fA-F]+$/.test(value.slice(0, MOST_DIGITS + 1))) {
+        const number = value.length <= MOST_DIGITS ? BigInt(value) : undefined
+        if (number !== undefined && number <= max) return number
         addIssue({ message: `${describe(value)} needs more than 64 bits` })
         return NEVER
       }

@@ -1,5 +1,6 @@
 import { type Recovery, recoverLayout } from '../evidence/recover.js'
 import { formatLayout } from '../layout/json.js'
+import { type HypClassifier, hypClassifier } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, bytesSource } from '../source.js'
 import { cannotNameHyp } from '../symbols/place.js'
@@ -18,7 +19,7 @@ import {
 } from './esr.js'
 import { type Instruction, recognise } from './instructions.js'
 import { type PrintedAddress, type PrintedPanic, parsePanics } from './parse.js'
-import { panicSymbols } from './symbols.js'
+import { isPrinted, PanicSymbols } from './symbols.js'
 
 export interface DecodeOptions extends NameOptions {
   /** Of the boot that panicked. One of another boot is recognised by its Hyp Offset and not used. */
@@ -95,19 +96,40 @@ export interface DecodedPanic {
  */
 export function decodePanics(log: string | Uint8Array | ByteSource, options: DecodeOptions = {}): DecodedPanic[] {
   const source = typeof log === 'string' || log instanceof Uint8Array ? bytesSource('log', log) : log
-  return parsePanics(source).map((printed) => decodeOne(printed, options))
+  const shared: Shared = { layouts: new Map(), symbols: new PanicSymbols(options.symbols ?? []) }
+  return parsePanics(source).map((printed) => decodeOne(printed, options, shared))
 }
 
-function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions): DecodedPanic {
-  const notes: string[] = []
-  const layout = layoutOf({ ...printed, boot }, options.layout, notes)
+/** What panics have in common: of each boot its layout, with the notes about it, and the tables of symbols. */
+interface Shared {
+  readonly layouts: Map<string, BootLayout>
+  readonly symbols: PanicSymbols
+}
+
+interface BootLayout {
+  readonly layout: Partial<HypLayout>
+  readonly notes: readonly string[]
+  /** What an address at EL2 is; absent where the layout does not tell. */
+  readonly classify: HypClassifier | undefined
+  /** Why the tables name nothing of EL2; undefined when they do, or there are none. */
+  readonly withoutHyp: string | undefined
+}
+
+function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions, shared: Shared): DecodedPanic {
+  let known = shared.layouts.get(boot)
+  if (known === undefined) {
+    known = layoutOf(boot, options)
+    shared.layouts.set(boot, known)
+  }
+  const { layout, classify } = known
+  const notes = [...known.notes]
   const facts = new AddressFacts({ ...printed, boot }, layout)
   if (facts.hypOffsetDerived) {
     notes.push(
       `Hyp Offset is not in the log; ${formatU64(facts.hypOffset!)} is derived: the address of the panic less PC`,
     )
   }
-  const names = new Names(printed, facts, options, notes)
+  const names = new Names(printed, facts, shared.symbols, known.withoutHyp, options, notes)
   const esr = printed.esr === undefined ? undefined : decodeEsr(printed.esr)
   const ps = printed.ps === undefined ? undefined : decodePs(printed.ps)
   const pc = pcOf(printed, facts, names, ps)
@@ -131,24 +153,40 @@ function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions): 
     notes,
     layout,
   }
-  const diagnoses = diagnose(panic, facts, names.table)
+  const diagnoses = diagnose(panic, facts, names.table, classify)
   return { ...panic, diagnoses, unknown: unknownOf(panic, facts, names) }
 }
 
 /** What the boot's log, and the layout given, say of the layout. One that contradicts the log is of another boot. */
-function layoutOf(printed: PrintedPanic, given: HypLayout | undefined, notes: string[]): Partial<HypLayout> {
-  const log = bytesSource('log', printed.boot)
-  if (given === undefined) return recoverLayout([log]).layout
+function layoutOf(boot: string, { layout: given, symbols = [] }: DecodeOptions): BootLayout {
+  const log = bytesSource('log', boot)
+  const known = (layout: Partial<HypLayout>, notes: readonly string[] = []) => ({
+    layout,
+    notes,
+    // Regions need mask and tag.
+    classify:
+      layout.mode !== 'vhe' && layout.tagLsb !== undefined && layout.tagVal !== undefined
+        ? hypClassifier(layout)
+        : undefined,
+    withoutHyp: cannotNameHyp(symbols, layout),
+  })
+  if (given === undefined) return known(recoverLayout([log]).layout)
   const both: Recovery = recoverLayout([log, bytesSource('layout', formatLayout(given))])
   const conflict = both.conflicts[0]
-  if (conflict === undefined) return both.layout
-  const sides = conflict.sides.map(
-    ({ value, provenance }) =>
-      `${typeof value === 'bigint' ? formatU64(value) : String(value)} (${provenance[0]?.file ?? 'together'})`,
-  )
-  notes.push(`the layout is not of this boot, and not used: ${conflict.field} is ${sides.join(' or ')}`)
-  return recoverLayout([log]).layout
+  if (conflict === undefined) return known(both.layout)
+  const sides = conflict.sides
+    .slice(0, MOST_SIDES)
+    .map(
+      ({ value, provenance }) =>
+        `${typeof value === 'bigint' ? formatU64(value) : String(value)} (${provenance[0]?.file ?? 'together'})`,
+    )
+  return known(recoverLayout([log]).layout, [
+    `the layout is not of this boot, and not used: ${conflict.field} is ${sides.join(' or ')}`,
+  ])
 }
+
+/** Of a conflict as many sides are shown. */
+const MOST_SIDES = 16
 
 /** Names link-time addresses by the tables. */
 class Names {
@@ -159,13 +197,19 @@ class Names {
   readonly given: number
   private readonly options: DecodeOptions
 
-  constructor(printed: Omit<PrintedPanic, 'boot'>, facts: AddressFacts, options: DecodeOptions, notes: string[]) {
+  constructor(
+    printed: Omit<PrintedPanic, 'boot'>,
+    facts: AddressFacts,
+    symbols: PanicSymbols,
+    withoutHyp: string | undefined,
+    options: DecodeOptions,
+    notes: string[],
+  ) {
     this.options = options
     const known = [...(printed.at ? [printed.at] : []), ...printed.backtrace]
-    const tables = options.symbols ?? []
-    this.given = tables.length
-    this.table = panicSymbols(tables, facts, known, notes)
-    this.withoutHyp = this.table && cannotNameHyp(tables, facts.layout)
+    this.given = options.symbols?.length ?? 0
+    this.table = symbols.tableFor(facts, known, notes)
+    this.withoutHyp = this.table && withoutHyp
   }
 
   /** The symbol at a link-time address that EL2 or the host has used. */
@@ -202,10 +246,7 @@ class Names {
   }
 
   private agrees(found: Located, symbol: string): boolean {
-    const names = this.table!.namesAt(found.symbol)
-    return names.some(
-      (name) => formatName({ ...found, symbol: { ...found.symbol, name } }, { rawNames: true }) === symbol,
-    )
+    return isPrinted(this.table!, found, symbol)
   }
 
   private format(found: Located | undefined): string | undefined {

@@ -1,5 +1,4 @@
-import { classifyHypVa } from '../layout/regions.js'
-import type { HypLayout } from '../layout/types.js'
+import type { HypClassifier } from '../layout/regions.js'
 import type { SymbolTable } from '../symbols/table.js'
 import { formatU64, wrap64 } from '../u64.js'
 import type { AddressFacts } from './addresses.js'
@@ -31,8 +30,16 @@ type Panic = Omit<DecodedPanic, 'diagnoses' | 'unknown'>
 /** A structure is at most so large that an access to a member of one at address 0 stays below. */
 const NULL_PAGE = 4096n
 
-/** All that can be said, surest first. */
-export function diagnose(panic: Panic, facts: AddressFacts, table: SymbolTable | undefined): Diagnosis[] {
+/**
+ * All that can be said, surest first.
+ * @param classify tells what an address at EL2 is, where the layout does
+ */
+export function diagnose(
+  panic: Panic,
+  facts: AddressFacts,
+  table: SymbolTable | undefined,
+  classify: HypClassifier | undefined,
+): Diagnosis[] {
   const rules = [
     notFromHyp,
     brk,
@@ -45,7 +52,7 @@ export function diagnose(panic: Panic, facts: AddressFacts, table: SymbolTable |
     overwritten,
     notMapped,
   ]
-  const found = rules.flatMap((rule) => rule(panic, facts, table) ?? [])
+  const found = rules.flatMap((rule) => rule(panic, facts, table, classify) ?? [])
   // What is explained already needs no weaker explanation.
   const explained = found.some(({ kind }) => kind !== 'not-mapped')
   return found
@@ -53,7 +60,12 @@ export function diagnose(panic: Panic, facts: AddressFacts, table: SymbolTable |
     .toSorted((a, b) => Number(b.certain) - Number(a.certain))
 }
 
-type Rule = (panic: Panic, facts: AddressFacts, table: SymbolTable | undefined) => Diagnosis | undefined
+type Rule = (
+  panic: Panic,
+  facts: AddressFacts,
+  table: SymbolTable | undefined,
+  classify: HypClassifier | undefined,
+) => Diagnosis | undefined
 
 const notFromHyp: Rule = ({ ps, pc }) => {
   if (ps === undefined || ps.el === 2 || ps.el === undefined) return undefined
@@ -122,7 +134,7 @@ const nullPointer: Rule = ({ far, esr }) => {
 }
 
 /** Hyp stacks lie in the private range, each with an unmapped page or more below it. */
-const stackOverflow: Rule = ({ printed, far, esr, layout, code }) => {
+const stackOverflow: Rule = ({ printed, far, esr, layout, code }, _facts, _table, classify) => {
   if (far?.kind !== 'hyp' || esr?.abort?.kind !== 'data') return undefined
   const frame = printed.backtrace.some(({ symbol }) =>
     /\bhyp_panic_bad_stack\+|_hyp_panic_bad_stack\+/.test(symbol ?? ''),
@@ -137,7 +149,7 @@ const stackOverflow: Rule = ({ printed, far, esr, layout, code }) => {
   if (!isTranslationFault(esr.abort.status) || far.value < NULL_PAGE || far.value >> 55n !== 0n) return undefined
   const faulting = code?.instructions[code.faulting]?.text ?? ''
   const onStack = /\[sp[,\]]/.test(faulting)
-  const inPrivate = isComplete(layout) && classifyHypVa(layout, far.value).kind === 'private'
+  const inPrivate = classify?.(far.value).kind === 'private'
   // Since 5.18 a stack's page has bit PAGE_SHIFT set, the guard below it clear.
   const guard = ((far.value >> BigInt(Math.log2(layout.pageSize ?? 4096))) & 1n) === 0n
   if (!(onStack || (inPrivate && guard))) return undefined
@@ -148,7 +160,7 @@ const stackOverflow: Rule = ({ printed, far, esr, layout, code }) => {
   }
 }
 
-const outsideText: Rule = ({ pc, printed, far, esr }, facts, table) => {
+const outsideText: Rule = ({ pc, printed, far, esr }, facts, table, classify) => {
   if (pc?.of !== 'hyp') return undefined
   const { value } = pc
   const jump =
@@ -167,7 +179,7 @@ const outsideText: Rule = ({ pc, printed, far, esr }, facts, table) => {
   if (start !== undefined && end !== undefined) {
     // EL2 runs a few pages at addresses of its own: the idmap page, and hardened vectors.
     if (link >= start && link < end) return undefined
-    const own = isComplete(facts.layout) ? classifyHypVa(facts.layout, value) : undefined
+    const own = classify?.(value)
     if (own?.kind === 'idmap') return undefined
     return say(own === undefined ? `${formatU64(start)}–${formatU64(end)} at link-time addresses` : own.text, true)
   }
@@ -194,16 +206,11 @@ const overwritten: Rule = ({ pc, esr, ps }) => {
   }
 }
 
-const notMapped: Rule = ({ far, esr, layout }) => {
+const notMapped: Rule = ({ far, esr }, _facts, _table, classify) => {
   if (far?.kind !== 'hyp' || esr?.abort === undefined || !isTranslationFault(esr.abort.status)) return undefined
-  if (!isComplete(layout) || far.value >> 55n !== 0n) return undefined
-  const region = classifyHypVa(layout, far.value)
+  if (classify === undefined || far.value >> 55n !== 0n) return undefined
+  const region = classify(far.value)
   const shared =
     region.kind === 'hyp-linear' ? ': memory that was not mapped at EL2, or, with pKVM, not shared with it' : ''
   return { kind: 'not-mapped', certain: false, text: `FAR is ${region.text}${shared}` }
-}
-
-/** Regions need mask and tag. */
-function isComplete(layout: Partial<HypLayout>): layout is HypLayout {
-  return layout.mode !== 'vhe' && layout.tagLsb !== undefined && layout.tagVal !== undefined
 }

@@ -59,11 +59,16 @@ type Draft = Writable<Omit<PrintedPanic, 'boot'>> & {
   registers: boolean
   inTrace: boolean
   bootIndex: number
+  /** How many panics were found before it. */
+  order: number
 }
+
+/** Panics whose registers are not printed yet; the blocks of more CPUs than this do not come mixed up. */
+const MOST_OPEN = 64
 
 const KVM = /\bkvm \[(\d+)\]: /
 const TRACE_BEGINS = /\bnVHE (?:HYP |hyp )?call trace:/i
-const TRACE_ENDS = /-+\[? ?end (?:of )?(?:Protected )?nVHE (?:HYP |hyp )?call trace/i
+const TRACE_ENDS = /-\[? ?end (?:of )?(?:Protected )?nVHE (?:HYP |hyp )?call trace/i
 const PROTECTED = /\bpKVM nVHE stacktrace|\bProtected nVHE (?:HYP |hyp )?call trace/i
 const HYP_PANIC = /\bKernel panic - not syncing: HYP panic:/
 const CODE = /\bCode: ((?:(?:\(?[0-9a-f]{8}\)?|\?{8}|bad PC value) ?)+)/
@@ -122,6 +127,10 @@ function endsInLine(source: ByteSource): boolean {
 
 class Reader {
   private readonly drafts: Draft[] = []
+  /** Of this boot: those whose registers were not printed yet, those whose registers are of a block without PS, and by PS and PC. */
+  private waiting: Draft[] = []
+  private begun: Draft[] = []
+  private byRegisters = new Map<string, Draft>()
   private readonly boots: { lines: string[]; facts: Pick<Draft, 'kaslrOffset' | 'linkBase' | 'physOffset'>[] }[] = [
     { lines: [], facts: [] },
   ]
@@ -137,6 +146,9 @@ class Reader {
     if (BOOT.test(text) && this.versions++ > 0) {
       this.boots.push({ lines: [], facts: [] })
       this.printing = undefined
+      this.waiting = []
+      this.begun = []
+      this.byRegisters = new Map()
     }
     const boot = this.boots.at(-1)!
     const kept = printable(text)
@@ -177,21 +189,28 @@ class Reader {
       registers: false,
       inTrace: false,
       bootIndex: this.boots.length - 1,
+      order: this.drafts.length,
       ...(!Number.isNaN(pid) && { pid }),
     }
     this.drafts.push(draft)
+    this.waiting.push(draft)
+    if (this.waiting.length > 2 * MOST_OPEN) this.waiting.splice(0, MOST_OPEN)
     return draft
   }
 
   /** The last panic of this boot whose registers have not been printed yet; `kvm [PID]` tells those of two CPUs apart. */
   private open(pid: number, wanted: (draft: Draft) => boolean): Draft | undefined {
-    return this.drafts.findLast(
-      (draft) =>
-        draft.bootIndex === this.boots.length - 1 &&
-        !draft.registers &&
-        (Number.isNaN(pid) || draft.pid === undefined || draft.pid === pid) &&
-        wanted(draft),
+    return this.waiting.findLast(
+      (draft) => (Number.isNaN(pid) || draft.pid === undefined || draft.pid === pid) && wanted(draft),
     )
+  }
+
+  /** The registers of a panic are being printed: it waits for none any more. */
+  private print(draft: Draft): void {
+    this.printing = draft
+    draft.registers = true
+    const at = this.waiting.lastIndexOf(draft)
+    if (at >= 0) this.waiting.splice(at, 1)
   }
 
   private header(text: string, line: number, pid: number): void {
@@ -253,17 +272,20 @@ class Reader {
     const found = PS_PC.exec(text)
     if (found !== null) {
       const [ps, pc] = [hex(found[1]!), hex(found[2]!)]
-      this.printing = this.target(ps, pc) ?? this.begin(line, Number.NaN)
-      const { printing } = this
-      printing.registers = true
+      const printing = this.target(ps, pc) ?? this.begin(line, Number.NaN)
+      this.print(printing)
       this.oldBlock = false
       printing.ps ??= ps
       printing.pc ??= pc
+      const key = `${printing.ps} ${printing.pc}`
+      const known = this.byRegisters.get(key)
+      if (known === undefined || known.order < printing.order) this.byRegisters.set(key, printing)
       if (!this.repeating) printing.lastLine = line
     } else if (this.printing === undefined && /\bFAR:[0-9a-f]{16} HPFAR:[0-9a-f]{16}\b/.test(text)) {
       // The log, or what is left of it, begins between the lines of the block.
-      this.printing = this.open(Number.NaN, () => true) ?? this.begin(line, Number.NaN)
-      this.printing.registers = true
+      const printing = this.open(Number.NaN, () => true) ?? this.begin(line, Number.NaN)
+      this.print(printing)
+      this.begun.push(printing)
     }
     const { printing } = this
     if (printing === undefined) return
@@ -285,15 +307,12 @@ class Reader {
 
   /** To which panic registers belong: the one that waits for them, or, at the end of the log's panic, the one they repeat. */
   private target(ps: bigint, pc: bigint): Draft | undefined {
-    const repeated = this.drafts.findLast(
-      (draft) => draft.bootIndex === this.boots.length - 1 && draft.ps === ps && draft.pc === pc,
-    )
+    const repeated = this.byRegisters.get(`${ps} ${pc}`)
     if (this.repeating && repeated !== undefined) return repeated
     if (this.repeating) {
       // The log begins inside the block that this one repeats.
-      const begun = this.drafts.findLast(
-        (draft) => draft.bootIndex === this.boots.length - 1 && draft.registers && draft.ps === undefined,
-      )
+      while (this.begun.at(-1)?.ps !== undefined) this.begun.pop()
+      const begun = this.begun.at(-1)
       if (begun !== undefined) return begun
     }
     const fits = ({ at, hypOffset }: Draft) =>
@@ -314,14 +333,14 @@ class Reader {
   }
 
   panics(): PrintedPanic[] {
-    const texts = this.boots.map(({ lines }) => lines.join('\n'))
+    const boots = this.boots.map(({ lines, facts }) => {
+      const last: Pick<Draft, 'kaslrOffset' | 'linkBase' | 'physOffset'> = {}
+      for (const fact of facts) Object.assign(last, fact)
+      return { ...last, boot: lines.join('\n') }
+    })
     return this.drafts
       .toSorted((a, b) => a.firstLine - b.firstLine)
-      .map(({ registers: _, inTrace: __, bootIndex, ...printed }) => {
-        const facts: Pick<Draft, 'kaslrOffset' | 'linkBase' | 'physOffset'> = {}
-        for (const fact of this.boots[bootIndex]!.facts) Object.assign(facts, fact)
-        return { ...printed, ...facts, boot: texts[bootIndex]! }
-      })
+      .map(({ registers: _, inTrace: __, order: ___, bootIndex, ...printed }) => ({ ...printed, ...boots[bootIndex]! }))
   }
 }
 

@@ -9,21 +9,30 @@ import type { PrintedAddress } from './parse.js'
 /** _stext lies at most so far behind _text. */
 const MOST_HEAD = 0x10000n
 
-/**
- * The tables as one, at link-time addresses. The log says where the kernel was linked and moved, and often names some addresses
- * itself: so even a table of another boot of the same kernel can be placed, and one of another kernel is found out.
- * @throws HypvaError `HYPVA_SYMBOLS` for a table of another kernel, with what gave it away
- */
-export function panicSymbols(
-  tables: readonly SymbolTable[],
-  facts: AddressFacts,
-  printed: readonly PrintedAddress[],
-  notes: string[],
-): SymbolTable | undefined {
-  const placed = tables
-    .filter((table) => table.modules.some((module, i) => module === undefined && table.names[i] !== ''))
-    .map((table) => ({ table, shift: place(table, facts, printed, notes) }))
-  return placed.length === 0 ? undefined : joinSymbols(placed)
+/** Tables of the kernel that panicked, for all panics of a log: joined once for each way in which they have to be moved. */
+export class PanicSymbols {
+  private readonly tables: readonly SymbolTable[]
+  private readonly joined = new Map<string, SymbolTable>()
+
+  constructor(tables: readonly SymbolTable[]) {
+    this.tables = tables.filter((table) =>
+      table.modules.some((module, i) => module === undefined && table.names[i] !== ''),
+    )
+  }
+
+  /**
+   * The tables as one, at link-time addresses. The log says where the kernel was linked and moved, and often names some addresses
+   * itself: so even a table of another boot of the same kernel can be placed, and one of another kernel is found out.
+   * @throws HypvaError `HYPVA_SYMBOLS` for a table of another kernel, with what gave it away
+   */
+  tableFor(facts: AddressFacts, printed: readonly PrintedAddress[], notes: string[]): SymbolTable | undefined {
+    const placed = this.tables.map((table) => ({ table, shift: place(table, facts, printed, notes) }))
+    if (placed.length === 0) return undefined
+    const key = placed.map(({ shift }) => shift).join()
+    const table = this.joined.get(key) ?? joinSymbols(placed)
+    this.joined.set(key, table)
+    return table
+  }
 }
 
 function place(table: SymbolTable, facts: AddressFacts, printed: readonly PrintedAddress[], notes: string[]): bigint {
@@ -91,7 +100,11 @@ function shiftOf(table: SymbolTable, { address, symbol }: PrintedAddress): bigin
 function agrees(table: SymbolTable, { address, symbol }: PrintedAddress, shift: bigint): boolean {
   const found: Located | undefined = table.locateReturn(wrap64(address - shift))
   if (found === undefined) return false
-  return table
-    .namesAt(found.symbol)
-    .some((name) => formatName({ ...found, symbol: { ...found.symbol, name } }, { rawNames: true }) === symbol)
+  return isPrinted(table, found, symbol!)
+}
+
+/** Whether a located symbol, by any of its names, is what the kernel printed. */
+export function isPrinted(table: SymbolTable, found: Located, printed: string): boolean {
+  const behind = formatName({ ...found, symbol: { ...found.symbol, name: '' } }, { rawNames: true })
+  return printed.endsWith(behind) && table.hasName(found.symbol, printed.slice(0, printed.length - behind.length))
 }

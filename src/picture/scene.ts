@@ -1,6 +1,6 @@
 import { macroOf } from '../layout/macro.js'
 import { layoutProblems } from '../layout/problems.js'
-import { clip, subtract } from '../layout/ranges.js'
+import { clip, subtract, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ProposalVerdict } from '../proposals/check.js'
@@ -142,15 +142,16 @@ function leftBoxes(
     .filter(({ kind }) => kind !== 'user')
     .flatMap((region): Box[] => {
       if (region.kind !== 'linear') return [boxOf(region)]
-      const met = meeting.flatMap((range) => clip([range], region.range.start, region.range.end))
+      const met = within(meeting, region.range.start, region.range.end)
       const parts: Box[] = met.map((range) => box('collision', range, "idmap's image: keep free", 'keep free'))
       for (const range of subtract([region.range], met)) {
         const known = layout.dram !== undefined
-        for (const part of known ? clip(mapped, range.start, range.end) : [range]) {
+        const reached = within(mapped, range.start, range.end)
+        for (const part of known ? reached : [range]) {
           parts.push(box('linear', part, ...linearTitle(region)))
         }
         if (!known) continue
-        for (const part of subtract([range], mapped))
+        for (const part of subtract([range], reached))
           parts.push(box('lost', part, 'memory without a hyp VA', 'NO HYP VA'))
       }
       return parts.toSorted(byStart)
@@ -172,11 +173,13 @@ function rightBoxes(layout: HypLayout, collisions: readonly Meeting[]): Box[] {
   const regions = hypRegions(layout)
   const edges = [...new Set(regions.flatMap(({ range }) => [range.start, range.end]))].sort((a, b) => (a < b ? -1 : 1))
   const boxes: Box[] = []
+  const covering = new Covering(regions)
+  const harmless = collisions.filter((collision) => collision.harmless).map(({ right }) => right)
+  harmless.sort((a, b) => (a.start < b.start ? -1 : 1))
   edges.slice(1).forEach((end, i) => {
     const range = { start: edges[i]!, end }
-    const covering = regions.filter((region) => region.range.start <= range.start && region.range.end >= end)
-    if (covering.length === 0) return
-    const next = covered(range, covering, collisions)
+    if (!covering.moveTo(range)) return
+    const next = covered(range, covering, harmless)
     const last = boxes.at(-1)
     const joins = last?.range?.end === range.start && last.kind === next.kind && last.title === next.title
     if (joins) boxes[boxes.length - 1] = box(next.kind, { start: last.range.start, end }, next.title, next.short)
@@ -185,20 +188,50 @@ function rightBoxes(layout: HypLayout, collisions: readonly Meeting[]): Box[] {
   return withGaps(boxes)
 }
 
-function covered(range: Range, covering: readonly LocatedRegion[], collisions: readonly Meeting[]): Box {
-  const of = (kind: LocatedRegion['kind']) => covering.find((region) => region.kind === kind)
-  const linear = of('hyp-linear')
-  const own = of('idmap') ?? of('private') ?? of('hyp-vmemmap')
+/** Which regions cover a stretch that moves upwards from edge to edge: of each kind the first. */
+class Covering {
+  private readonly queues = new Map<string, { readonly regions: LocatedRegion[]; head: number }>()
+  private readonly regions: readonly LocatedRegion[]
+  private next = 0
+
+  /** @param regions ascending by start */
+  constructor(regions: readonly LocatedRegion[]) {
+    this.regions = regions
+  }
+
+  /** Moves to a stretch that no region's edge cuts; false when none covers it. */
+  moveTo({ start, end }: Range): boolean {
+    for (; this.next < this.regions.length && this.regions[this.next]!.range.start <= start; this.next++) {
+      const region = this.regions[this.next]!
+      const queue = this.queues.get(region.kind)
+      if (queue === undefined) this.queues.set(region.kind, { regions: [region], head: 0 })
+      else queue.regions.push(region)
+    }
+    let any = false
+    for (const queue of this.queues.values()) {
+      // What ends before this stretch covers none of those that follow.
+      while (queue.head < queue.regions.length && queue.regions[queue.head]!.range.end < end) queue.head++
+      any ||= queue.head < queue.regions.length
+    }
+    return any
+  }
+
+  of(kind: LocatedRegion['kind']): LocatedRegion | undefined {
+    const queue = this.queues.get(kind)
+    return queue?.regions[queue.head]
+  }
+}
+
+function covered(range: Range, covering: Covering, harmless: readonly Range[]): Box {
+  const linear = covering.of('hyp-linear')
+  const own = covering.of('idmap') ?? covering.of('private') ?? covering.of('hyp-vmemmap')
   if (own !== undefined && linear !== undefined) {
     if (own.kind !== 'idmap') return box('collision', range, `${boxOf(own).title} over memory`, `${boxOf(own).short} ╳`)
-    const harmless = collisions.some(
-      ({ right, harmless }) => harmless && right.start <= range.start && range.start < right.end,
-    )
-    return harmless
+    return within(harmless, range.start, range.start + 1n).length > 0
       ? box('idmap', range, 'idmap = its own memory', 'idmap')
       : box('collision', range, 'idmap page over memory', 'idmap ╳')
   }
-  return { ...boxOf(own ?? linear ?? covering[0]!), range, size: range.end - range.start }
+  return { ...boxOf(own ?? linear ?? covering.of('hyp-linear-hole')!), range, size: range.end - range.start }
 }
 
 const TITLES: Readonly<Record<string, readonly [kind: BoxKind, title: string, short: string]>> = {

@@ -75,6 +75,8 @@ export function renderSvg(subject: Subject): string {
   const tall = Math.ceil(Math.max(naturalHeight(scene.left), naturalHeight(scene.right)))
   const left = place(scene.left, tall)
   const right = place(scene.right, tall)
+  const leftScale = new Scale(left)
+  const rightScale = new Scale(right)
   const remarks = scene.remarks.flatMap((remark) => wrap(remark, 145))
   const legend = LEGEND.filter(([kind]) => [...scene.left, ...scene.right].some((box) => box.kind === kind))
   const below = TOP + tall + 40
@@ -87,7 +89,7 @@ export function renderSvg(subject: Subject): string {
     `<defs>${hatch()}</defs>`,
     `<rect class="page" width="${WIDTH}" height="${height}"/>`,
     ...header(scene),
-    ...scene.ribbons.map((ribbon) => ribbonPath(ribbon, left, right)),
+    ...scene.ribbons.map((ribbon) => ribbonPath(ribbon, leftScale, rightScale)),
     ...scene.left.flatMap((box, i) => (box.kind === 'lost' ? [stub(left[i]!)] : [])),
     ...column(left, LEFT, 'left'),
     ...column(right, RIGHT, 'right'),
@@ -200,29 +202,44 @@ function boxShape({ kind, title, size }: Box, x: number, y: number, height: numb
   return parts.filter((part) => part !== '')
 }
 
-/** Where an address is drawn: inside its box by proportion. */
-function yOf(placed: readonly Placed[], address: bigint): number {
-  const at = placed.find(({ box }) => box.range !== undefined && address >= box.range.start && address < box.range.end)
-  if (at === undefined) {
-    const before = placed.findLast(({ box }) => box.range !== undefined && box.range.end <= address)
+/** Where the addresses of a column are drawn. */
+class Scale {
+  /** Boxes that have addresses, which ascend and do not overlap. */
+  private readonly placed: readonly { readonly start: bigint; readonly end: bigint; readonly at: Placed }[]
+  private readonly byEnd = new Map<bigint, Placed>()
+
+  constructor(column: readonly Placed[]) {
+    this.placed = column.flatMap((at) => (at.box.range === undefined ? [] : [{ ...at.box.range, at }]))
+    for (const { end, at } of this.placed) if (!this.byEnd.has(end)) this.byEnd.set(end, at)
+  }
+
+  span({ start, end }: Range): [top: number, bottom: number] {
+    const last = this.byEnd.get(end)
+    return [this.yOf(start), last === undefined ? this.yOf(end) : last.y + last.height]
+  }
+
+  /** Inside its box by proportion. */
+  private yOf(address: bigint): number {
+    const { placed } = this
+    let index = 0
+    for (let behind = placed.length; index < behind; ) {
+      const middle = (index + behind) >> 1
+      if (placed[middle]!.end <= address) index = middle + 1
+      else behind = middle
+    }
+    const found = placed[index]
+    if (found !== undefined && found.start <= address) {
+      const { start, end, at } = found
+      return at.y + at.height * (Number(address - start) / Number(end - start))
+    }
+    const before = placed[index - 1]?.at
     return before === undefined ? TOP : before.y + before.height
   }
-  const { start, end } = at.box.range!
-  return at.y + at.height * (Number(address - start) / Number(end - start))
 }
 
-function span(placed: readonly Placed[], { start, end }: Range): [top: number, bottom: number] {
-  const last = placed.find(({ box }) => box.range?.end === end)
-  return [yOf(placed, start), last === undefined ? yOf(placed, end) : last.y + last.height]
-}
-
-function ribbonPath(
-  { kind, left, right }: Ribbon,
-  leftBoxes: readonly Placed[],
-  rightBoxes: readonly Placed[],
-): string {
-  const [a, b] = span(leftBoxes, left)
-  const [c, d] = span(rightBoxes, right)
+function ribbonPath({ kind, left, right }: Ribbon, leftScale: Scale, rightScale: Scale): string {
+  const [a, b] = leftScale.span(left)
+  const [c, d] = rightScale.span(right)
   const from = LEFT + COLUMN
   const middle = (from + RIGHT) / 2
   const curve = (x0: number, y0: number, x1: number, y1: number) =>

@@ -1,4 +1,5 @@
 import { HypvaError } from '../errors.js'
+import { findSegment } from '../translate/segments.js'
 import { describe } from '../u64.js'
 import { type Box, type BoxKind, type Subject, sceneOf, weightOf } from './scene.js'
 import { sizeText } from './size.js'
@@ -43,10 +44,12 @@ export function renderText(subject: Subject, options: TextOptions = {}): string 
   const half = Math.floor((width - 3) / 2)
   const leftCells = left.flatMap((box) => cells(box, half))
   const rightCells = right.flatMap((box) => cells(box, half))
-  const mapped = (box: Box) =>
-    ribbons.some(
-      (ribbon) => box.range !== undefined && ribbon.left.start <= box.range.start && box.range.end <= ribbon.left.end,
-    )
+  // Those of collisions lie inside the others, which do not overlap.
+  const sources = [true, false].map((collision) =>
+    ribbons.filter(({ kind }) => (kind === 'collision') === collision).map((ribbon) => ribbon.left),
+  )
+  const mapped = ({ range }: Box) =>
+    range !== undefined && sources.some((lefts) => (findSegment(lefts, range.start)?.end ?? 0n) >= range.end)
   const rows: string[] = []
   for (let i = 0; i < Math.max(leftCells.length, rightCells.length); i++) {
     const from = leftCells[i]

@@ -1,4 +1,5 @@
 import { HypvaError } from '../errors.js'
+import { KSYM_NAME_LEN } from './kernel-order.js'
 import type { SymbolLine } from './line.js'
 
 // ELF-64 as the System V ABI and elf(5) name it; only what a symbol table needs.
@@ -82,8 +83,11 @@ export function elfSymbols(bytes: Uint8Array, name: string): SymbolLine[] {
       const shndx = view.getUint16(at + 6, little)
       if (shndx === SHN_UNDEF || kind === STT_SECTION || kind === STT_FILE) continue
       const begin = view.getUint32(at, little)
-      const end = names.indexOf('\0', begin)
-      if (begin === 0 || end <= begin) continue
+      // Names may share their ends, so that any number of them leads through the same bytes: none is followed further than it may
+      // be long.
+      let end = begin
+      while (end < begin + KSYM_NAME_LEN && names.charCodeAt(end) > 0) end++
+      if (begin === 0 || end === begin || names.charCodeAt(end) !== 0) continue
       const letter = shndx === SHN_ABS ? 'a' : info >> 4 === STB_WEAK ? 'w' : (letters[shndx] ?? 'd')
       symbols.push({
         address: view.getBigUint64(at + 8, little),

@@ -16,9 +16,17 @@ const IGNORED_PREFIXES = [
   '__kstrtabns_',
 ]
 
-/** Symbols of the object file that the kernel leaves out: mapping symbols, local labels, the EFI stub's aliases, debugging. */
+/** KSYM_NAME_LEN since 6.1, NUL included; 128 before. A longer name stays out of the kernel's table. */
+export const KSYM_NAME_LEN = 512
+
+/**
+ * Symbols of the object file that the kernel leaves out: mapping symbols, local labels, the EFI stub's aliases, debugging, names
+ * that are too long.
+ */
 export function isIgnored(name: string, type: string): boolean {
-  return /[AaNnUu?]/.test(type) || IGNORED_PREFIXES.some((prefix) => name.startsWith(prefix))
+  return (
+    name.length >= KSYM_NAME_LEN || /[AaNnUu?]/.test(type) || IGNORED_PREFIXES.some((prefix) => name.startsWith(prefix))
+  )
 }
 
 /**

@@ -109,11 +109,15 @@ function pageEnd(address: bigint): bigint {
 
 /** By address, and those of one address in the order of the kernel's own table. */
 function sortKernel(lines: SymbolLine[]): void {
-  lines.sort(
-    (a, b) =>
-      (a.address < b.address ? -1 : a.address > b.address ? 1 : 0) ||
-      aliasRank(a.name, a.type) - aliasRank(b.name, b.type),
-  )
+  lines.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0))
+  for (let from = 0, to: number; from < lines.length; from = to) {
+    const { address } = lines[from]!
+    for (to = from + 1; lines[to]?.address === address; ) to++
+    if (to - from === 1) continue
+    const alike = lines.slice(from, to).map((line) => ({ line, rank: aliasRank(line.name, line.type) }))
+    alike.sort((a, b) => a.rank - b.rank)
+    for (const [i, { line }] of alike.entries()) lines[from + i] = line
+  }
 }
 
 /** Modules' symbols are not sorted by the build: the first in the file counts (find_kallsyms_symbol). */

@@ -56,6 +56,9 @@ export class SymbolTable {
   readonly landmarks: ReadonlyMap<string, bigint>
   /** The other names of addresses that have several. */
   private readonly aliases: ReadonlyMap<bigint, readonly string[]>
+  /** The entries of each name, once they are asked for. */
+  private byName: Map<string, number[]> | undefined
+  private readonly aliasSets = new Map<bigint, ReadonlySet<string>>()
 
   /** @internal use parseSymbols */
   constructor(
@@ -122,6 +125,17 @@ export class SymbolTable {
     return [name, ...(this.aliases.get(start) ?? [])]
   }
 
+  /** @internal whether a symbol's address has this name, as the first or another one */
+  hasName({ name, start }: SymbolEntry, wanted: string): boolean {
+    if (name === wanted) return true
+    let names = this.aliasSets.get(start)
+    if (names === undefined) {
+      names = new Set(this.aliases.get(start))
+      this.aliasSets.set(start, names)
+    }
+    return names.has(wanted)
+  }
+
   /** @internal */
   movedAliases(shift: bigint): [bigint, readonly string[]][] {
     return [...this.aliases].map(([start, names]) => [wrap64(start + shift), names])
@@ -129,9 +143,16 @@ export class SymbolTable {
 
   /** The addresses of all symbols of a name, ascending. */
   addressesOf(name: string): bigint[] {
-    const addresses: bigint[] = []
-    for (let i = this.names.indexOf(name); i >= 0; i = this.names.indexOf(name, i + 1)) addresses.push(this.starts[i]!)
-    return addresses
+    if (this.byName === undefined) {
+      const byName = new Map<string, number[]>()
+      this.names.forEach((own, i) => {
+        const entries = byName.get(own)
+        if (entries === undefined) byName.set(own, [i])
+        else entries.push(i)
+      })
+      this.byName = byName
+    }
+    return (this.byName.get(name) ?? []).map((i) => this.starts[i]!)
   }
 }
 

@@ -1,5 +1,5 @@
 import { HypvaError } from '../errors.js'
-import { subtract } from '../layout/ranges.js'
+import { subtract, united, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion, type RegionKind } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatName, type SymbolEntry } from '../symbols/table.js'
@@ -190,23 +190,39 @@ export class Census implements Rewriter {
 function regionPieces(layout: HypLayout, from: Space | undefined): LocatedRegion[] {
   const kernel = kernelRegions(layout)
   const hyp = layout.mode === 'vhe' ? [] : hypRegions(layout)
-  const regions =
+  const lists =
     from === undefined
-      ? [...kernel.filter(({ range }) => range.start >= KERNEL_HALF), ...hyp]
+      ? [kernel.filter(({ range }) => range.start >= KERNEL_HALF), hyp]
       : from === 'hyp' && layout.mode !== 'vhe'
-        ? hyp
+        ? [hyp]
         : from === 'phys'
-          ? (layout.dram ?? []).map((range, i): LocatedRegion => ({ kind: 'linear', range, text: `DRAM bank ${i}` }))
+          ? [(layout.dram ?? []).map((range, i): LocatedRegion => ({ kind: 'linear', range, text: `DRAM bank ${i}` }))]
           : from === 'link'
-            ? linked(layout)
-            : kernel
-  const rank = ({ kind }: LocatedRegion) => (kind === 'idmap' ? 0 : kind.endsWith('-hole') ? 2 : 1)
+            ? [linked(layout)]
+            : [kernel]
+  const rankOf = ({ kind }: LocatedRegion) => (kind === 'idmap' ? 0 : kind.endsWith('-hole') ? 2 : 1)
   const pieces: LocatedRegion[] = []
-  for (const region of regions.toSorted((a, b) => rank(a) - rank(b))) {
-    const taken = pieces.map(({ range }) => range).sort((a, b) => (a.start < b.start ? -1 : 1))
-    pieces.push(...subtract([region.range], taken).map((range) => ({ ...region, range })))
+  let taken: Range[] = []
+  for (const rank of [0, 1, 2]) {
+    for (const list of lists) {
+      let end = 0n
+      // Of regions of one rank, which ascend by start, the one before comes first.
+      for (const region of list) {
+        if (rankOf(region) !== rank) continue
+        const start = region.range.start > end ? region.range.start : end
+        if (start >= region.range.end) continue
+        end = region.range.end
+        for (const range of subtract([{ start, end }], within(taken, start, end))) pieces.push({ ...region, range })
+      }
+      pieces.sort(byStart)
+      taken = united(pieces.map(({ range }) => range))
+    }
   }
-  return pieces.sort((a, b) => (a.range.start < b.range.start ? -1 : 1))
+  return pieces
+}
+
+function byStart(a: LocatedRegion, b: LocatedRegion): number {
+  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0
 }
 
 function linked({ image, kaslrOffset }: HypLayout): LocatedRegion[] {

@@ -230,9 +230,14 @@ function tagText({ tag }: HypLayout): string {
   return tag === undefined ? '(tag_val << tag_lsb)' : 'tag'
 }
 
+/** Banks that a message lists. */
+const MOST_BANKS = 64
+
 function banksText({ dram = [] }: HypLayout): string {
   if (dram.length === 0) return 'the layout has no dram'
-  return dram.map(({ start, end }) => `${formatU64(start)}–${formatU64(end - 1n)}`).join(', ')
+  const more = dram.length > MOST_BANKS ? ` and ${dram.length - MOST_BANKS} more banks` : ''
+  const banks = dram.slice(0, MOST_BANKS).map(({ start, end }) => `${formatU64(start)}–${formatU64(end - 1n)}`)
+  return `${banks.join(', ')}${more}`
 }
 
 function linkText({ image, kaslrOffset }: HypLayout): string {

@@ -58,7 +58,8 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
         : targetsOf(piece, target)) {
         const missing = [...offsets.missing(sourceSpace), ...offsets.missing(targetSpace)]
         for (const field of missing) wanting.add(field)
-        if (missing.length === 0) segments.push(...directed(offsets, piece, sourceSpace, targetSpace))
+        if (missing.length > 0) continue
+        for (const segment of directed(offsets, piece, sourceSpace, targetSpace)) segments.push(segment)
       }
     }
   }
@@ -143,6 +144,8 @@ class Offsets {
   private readonly macro: Macro
   /** pageOffset - physOffset when both are known: physical to linear. */
   private readonly linear: bigint | undefined
+  /** Blocks that all pieces were cut into, beyond one a piece. */
+  private cuts = 0
 
   constructor(layout: HypLayout) {
     this.layout = layout
@@ -210,7 +213,7 @@ class Offsets {
       const end = next < piece.end ? next : piece.end
       parts.push({ start, end })
       start = end
-      if (parts.length > MAX_BLOCKS) {
+      if (parts.length > 1 && ++this.cuts >= MAX_BLOCKS) {
         throw new HypvaError(
           'HYPVA_LAYOUT',
           `layout: the bank ${formatU64(piece.start)}–${formatU64(piece.end)} spans more than ${MAX_BLOCKS} blocks of 2^tagLsb bytes; tagLsb or dram is wrong`,
@@ -256,8 +259,8 @@ function tidy(segments: DirectedSegment[], from: Space): DirectedSegment[] {
   return merged
 }
 
-/** The segment that holds an address, by binary search. */
-export function findSegment<S extends Segment>(segments: readonly S[], address: bigint): S | undefined {
+/** The one of ascending, disjoint ranges that holds an address, by binary search. */
+export function findSegment<S extends Range>(segments: readonly S[], address: bigint): S | undefined {
   let low = 0
   let high = segments.length
   while (low < high) {

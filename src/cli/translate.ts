@@ -1,13 +1,15 @@
+import { readSync } from 'node:fs'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { HypvaError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
 import { Census } from '../translate/census.js'
 import { createNamer, type Namer } from '../translate/namer.js'
 import { NameRewriter } from '../translate/names.js'
+import { otherSource } from '../translate/other-source.js'
 import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
 import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
-import { SPACES, type Space } from '../translate/segments.js'
+import { compileDirections, SPACES, type Space, sourceSpaces } from '../translate/segments.js'
 import { Failure } from './failure.js'
 import { type Format, newRewriter, orderOf, type Translation } from './format.js'
 import { checkInputs, type Input, openInput } from './input.js'
@@ -68,7 +70,7 @@ export function addTranslate(program: Command, status: Status): void {
     .addOption(
       spaceOption(
         '--from <space>',
-        'what the addresses are (default: kernel; for names and summaries kernel and hyp together)',
+        'what the addresses are (default: kernel addresses for --to hyp; kernel and hyp addresses alike for everything else)',
       ),
     )
     .addOption(
@@ -104,17 +106,20 @@ export function addTranslate(program: Command, status: Status): void {
 async function translate(files: string[], options: TranslateOptions): Promise<number> {
   refuse(files, options)
   const layout = readLayout(options.layout)
-  const work = workOf(layout, options)
+  const directed = { ...options, ...directionOf(layout, options) }
+  const work = workOf(layout, directed)
   checkInputs(files)
 
   const output = openOutput(options.output)
   const total = { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0 }
   let firstMiss: string | undefined
+  let head: Uint8Array | undefined
   try {
     const progress = await openProgress(files)
     try {
       for (const file of files) {
         const counts = await translateFile(file, work, output, progress)
+        head ??= counts.head
         total.bytesIn += counts.bytesIn
         total.bytesOut += counts.bytesOut
         total.translated += counts.translated
@@ -132,6 +137,7 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     throw error
   }
 
+  if (total.bytesIn > 0 && total.translated === 0) sayNothingTranslated(layout, directed, head)
   if (options.stats) {
     say(
       `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
@@ -178,9 +184,21 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
     output.abandon()
     throw error
   }
-  if (stats) say(`bytes: ${census.counts.bytesIn} in`)
+  const { bytesIn, translated } = census.counts
+  if (bytesIn > 0 && translated === 0) {
+    note(`the input holds no ${from ?? 'kernel or hyp'} address: no number in it lies in a region of this layout`)
+  }
+  if (stats) say(`bytes: ${bytesIn} in`)
   return 0
 }
+
+interface FileResult extends RewriteCounts {
+  /** The beginning of the input, when nothing in it translated. */
+  readonly head?: Uint8Array
+}
+
+/** Bytes of that beginning. */
+const HEAD = 65536
 
 /** One input through a rewriter of its own: a token does not reach from one file into the next. */
 async function translateFile(
@@ -188,16 +206,16 @@ async function translateFile(
   { make, parts }: Work,
   output: Output,
   progress: Progress,
-): Promise<RewriteCounts> {
+): Promise<FileResult> {
   // An output of our own has to be tidied up when a signal comes, and that takes an event loop that turns.
   const input = await openInput(file, output.file === undefined)
   try {
     const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 0
     if (jobs > 0) return await translateInJobs(jobs, input, output, parts!, progress)
     const rewriter = make()
-    await pump(input, rewriter, output, progress)
+    const head = await pump(input, rewriter, output, progress)
     rewriter.end()
-    return rewriter.counts
+    return { ...rewriter.counts, ...(head && { head }) }
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
       throw new Truncated(`${input.name}: ${error.message}`)
@@ -215,7 +233,7 @@ async function translateInJobs(
   output: Output,
   { plan, format, countAll }: NonNullable<Work['parts']>,
   progress: Progress,
-): Promise<RewriteCounts> {
+): Promise<FileResult> {
   const { runJobs } = await import('./jobs.js')
   let shown = 0
   const counts = await runJobs({
@@ -232,7 +250,9 @@ async function translateInJobs(
   })
   output.file!.length += counts.bytesOut
   if (counts.truncated !== undefined) throw new HypvaError('HYPVA_TRUNCATED', counts.truncated)
-  return counts
+  if (counts.translated > 0) return counts
+  const head = Buffer.alloc(HEAD)
+  return { ...counts, head: head.subarray(0, readSync(input.file!.fd, head, 0, HEAD, 0)) }
 }
 
 /** What makes no sense together. */
@@ -263,24 +283,30 @@ interface Work {
   readonly parts?: Translation & { readonly jobs: number | undefined }
 }
 
-function workOf(layout: HypLayout, options: TranslateOptions): Work {
-  const {
-    from = 'kernel',
-    to = from === 'hyp' ? 'kernel' : 'hyp',
-    annotate,
-    unchecked,
-    format,
-    strict,
-    stats,
-  } = options
+/** From where to where: what the options say, or the defaults. */
+interface Direction {
+  /** Absent: kernel and hyp addresses alike. */
+  readonly from?: Space
+  readonly to: Space | 'name'
+}
+
+function directionOf(layout: HypLayout, options: TranslateOptions): Direction {
+  const { from, to = from === 'hyp' ? 'kernel' : 'hyp', unchecked } = options
+  if (to === 'name') return { ...(from && { from }), to }
+  const sources = sourceSpaces(layout, unchecked ? (from ?? 'kernel') : from, to)
+  return { ...(sources.length === 1 && { from: sources[0]! }), to }
+}
+
+function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work {
+  const { from, to, annotate, unchecked, format, strict, stats } = options
   const order = orderOf(format)
   const countAll = Boolean(strict || stats)
   if (to === 'name') {
-    const namer = namerOf(layout, options, options.from)
+    const namer = namerOf(layout, options, from)
     const text = (chunk: number) => new NameRewriter(namer, { countAll, chunk })
     return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
   }
-  const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
+  const plan = unchecked ? uncheckedPlan(layout, from ?? 'kernel', to) : checkedPlan(layout, from, to)
   if (!unchecked) warnOfPartial(layout, from, to)
   if (annotate) {
     const namer = namerOf(layout, options, from)
@@ -301,8 +327,16 @@ function parseCount(text: string): number {
   return Number(text)
 }
 
-async function pump(input: Input, rewriter: Rewriter, output: Output, progress: Progress): Promise<void> {
+/** @returns the beginning of what came out when nothing in it translated: what went in, but for raw words that get names */
+async function pump(
+  input: Input,
+  rewriter: Rewriter,
+  output: Output,
+  progress: Progress,
+): Promise<Uint8Array | undefined> {
   const writer = new LateWriter(output)
+  const head: Uint8Array[] = []
+  let missing = HEAD
   for (let turn = 1; ; turn++) {
     const space = rewriter.space()
     let count: number
@@ -322,21 +356,50 @@ async function pump(input: Input, rewriter: Rewriter, output: Output, progress: 
       throw error
     }
     const bytes = rewriter.commit(count, count === 0)
+    if (missing > 0 && bytes.length > 0 && rewriter.counts.translated === 0) {
+      head.push(bytes.slice(0, missing))
+      missing -= Math.min(missing, bytes.length)
+    }
     if (bytes.length > 0) await writer.write(bytes)
-    if (count === 0) return writer.flush()
+    if (count === 0) break
     progress.add(count)
   }
+  await writer.flush()
+  return rewriter.counts.translated === 0 ? Buffer.concat(head) : undefined
 }
 
 /** A direction of which the layout knows only a part is translated in that part, and that is said. */
-function warnOfPartial(layout: HypLayout, from: Space, to: Space): void {
+function warnOfPartial(layout: HypLayout, from: Space | undefined, to: Space): void {
+  const { refusals } = compileDirections(layout, from, to)
+  for (const { from: source, error } of refusals) note(`${source} addresses are not translated: ${error.message}`)
   const image = layout.image !== undefined && layout.kimageVoffset !== undefined
-  if (from === 'kernel' && !image) {
+  const kernel =
+    sourceSpaces(layout, from, to).includes('kernel') && !refusals.some(({ from: source }) => source === 'kernel')
+  if (kernel && !image) {
     note('the layout has no image and kimageVoffset: addresses of the kernel image are not translated')
   }
-  if ((from === 'kernel' || to === 'kernel') && layout.dram === undefined) {
+  if ((kernel || to === 'kernel') && layout.dram === undefined) {
     note('the layout has no dram: addresses of the linear map are not translated')
   }
+}
+
+/** Says that a whole input held nothing to translate, and what its beginning holds instead. */
+function sayNothingTranslated(
+  layout: HypLayout,
+  { from, to, annotate, format, unchecked }: TranslateOptions & Direction,
+  head: Uint8Array | undefined,
+): void {
+  if (unchecked) return note('nothing was translated: the input holds no address')
+  const source = from ?? 'kernel or hyp'
+  const named = to === 'name' ? ' that has a name' : ''
+  // Raw words that get names are text by the time they come out.
+  const order = to === 'name' || annotate ? undefined : orderOf(format)
+  const other = head && otherSource(layout, from, to === 'name' ? 'kernel' : to, head, order)
+  const hint =
+    other === undefined
+      ? ''
+      : `; it begins with ${other.count} ${other.space} ${other.count === 1 ? 'address' : 'addresses'}, which --from ${other.space} takes`
+  note(`nothing was translated: the input holds no ${source} address of this layout${named}${hint}`)
 }
 
 function note(text: string): void {

@@ -19,7 +19,7 @@ export interface JobsRequest extends Translation {
  * Runs the jobs, one of them in this thread, and adds up what they did. The output is the same bytes however many they are.
  */
 export async function runJobs(request: JobsRequest): Promise<JobResult> {
-  const { jobs, input, output, plan, format, countAll } = request
+  const { jobs, input, output, plan, format, countAll, gaps } = request
   const control = new Int32Array(new SharedArrayBuffer(12))
   const position = new BigInt64Array(new SharedArrayBuffer(8))
   position[0] = BigInt(output.position)
@@ -31,6 +31,7 @@ export async function runJobs(request: JobsRequest): Promise<JobResult> {
     plan,
     format,
     countAll,
+    gaps,
     control,
     position,
   }

@@ -3,13 +3,15 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { HypvaError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
 import { Census } from '../translate/census.js'
+import { complementOf, gapsOf } from '../translate/expected.js'
 import { createNamer, type Namer } from '../translate/namer.js'
-import { NameRewriter } from '../translate/names.js'
+import { NameRewriter, namedRanges } from '../translate/names.js'
 import { otherSource } from '../translate/other-source.js'
 import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
 import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
 import { compileDirections, SPACES, type Space, sourceSpaces } from '../translate/segments.js'
+import type { Range } from '../u64.js'
 import { Failure } from './failure.js'
 import { type Format, newRewriter, orderOf, type Translation } from './format.js'
 import { checkInputs, type Input, openInput } from './input.js'
@@ -91,8 +93,11 @@ export function addTranslate(program: Command, status: Status): void {
     )
     .option('--unchecked', 'apply kern_hyp_va to every address, as the kernel does, whether it makes sense or not')
     .option('-o, --output <file>', 'write to a file, replaced as a whole when complete')
-    .option('--strict', 'exit 1 when an address did not translate')
-    .option('--stats', 'counts on stderr at the end')
+    .option(
+      '--strict',
+      'exit 1 when an address of the source space did not translate: in a hole of DRAM, or of another boot',
+    )
+    .option('--stats', 'counts on stderr at the end: of addresses that translated, and of all other numbers')
     .addOption(
       new Option('--jobs <n>', 'threads for a regular file with -o (default: as many as help)').argParser(parseCount),
     )
@@ -111,8 +116,8 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
   checkInputs(files)
 
   const output = openOutput(options.output)
-  const total = { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0 }
-  let firstMiss: string | undefined
+  const total = { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, failed: 0 }
+  let firstFailed: string | undefined
   let head: Uint8Array | undefined
   try {
     const progress = await openProgress(files)
@@ -124,7 +129,8 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
         total.bytesOut += counts.bytesOut
         total.translated += counts.translated
         total.missed += counts.missed
-        if (counts.missed > 0) firstMiss ??= `${file === '-' ? 'standard input' : file}, byte ${counts.firstMiss}`
+        total.failed += counts.failed
+        if (counts.failed > 0) firstFailed ??= `${file === '-' ? 'standard input' : file}, byte ${counts.firstFailed}`
       }
     } finally {
       progress.stop()
@@ -140,11 +146,11 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
   if (total.bytesIn > 0 && total.translated === 0) sayNothingTranslated(layout, directed, head)
   if (options.stats) {
     say(
-      `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
+      `addresses: ${total.translated} translated, ${total.missed} other numbers unchanged; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
     )
   }
-  if (options.strict && total.missed > 0) {
-    say(`hypva: addresses that did not translate: ${total.missed}, the first at ${firstMiss}`)
+  if (options.strict && total.failed > 0) {
+    say(`hypva: addresses that did not translate: ${total.failed}, the first at ${firstFailed}`)
     return 1
   }
   return 0
@@ -231,7 +237,7 @@ async function translateInJobs(
   jobs: number,
   input: Input,
   output: Output,
-  { plan, format, countAll }: NonNullable<Work['parts']>,
+  { plan, format, countAll, gaps }: NonNullable<Work['parts']>,
   progress: Progress,
 ): Promise<FileResult> {
   const { runJobs } = await import('./jobs.js')
@@ -243,6 +249,7 @@ async function translateInJobs(
     plan,
     format,
     countAll,
+    gaps,
     onProgress(bytes) {
       progress.add(bytes - shown)
       shown = bytes
@@ -300,20 +307,30 @@ function directionOf(layout: HypLayout, options: TranslateOptions): Direction {
 function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work {
   const { from, to, annotate, unchecked, format, strict, stats } = options
   const order = orderOf(format)
-  const countAll = Boolean(strict || stats)
+  const countAll = Boolean(stats)
+  // Of raw words every one is an address; in text those are that lie where the layout expects them.
+  const gaps = (covered: readonly Range[], target: Space) =>
+    !strict || unchecked
+      ? []
+      : order !== undefined
+        ? complementOf(covered)
+        : gapsOf(layout, sourceSpaces(layout, from, target), covered)
   if (to === 'name') {
     const namer = namerOf(layout, options, from)
-    const text = (chunk: number) => new NameRewriter(namer, { countAll, chunk })
+    const counting = { countAll, gaps: gaps(namedRanges(namer), 'kernel') }
+    const text = (chunk: number) => new NameRewriter(namer, { ...counting, chunk })
     return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
   }
   const plan = unchecked ? uncheckedPlan(layout, from ?? 'kernel', to) : checkedPlan(layout, from, to)
   if (!unchecked) warnOfPartial(layout, from, to)
+  const covered = plan.kind === 'checked' ? plan.segments : []
+  const counting = { countAll, gaps: gaps(covered, to) }
   if (annotate) {
     const namer = namerOf(layout, options, from)
-    const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, countAll, chunk })
+    const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, ...counting, chunk })
     return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
   }
-  const translation = { plan, format, countAll }
+  const translation = { plan, format, ...counting }
   return { make: () => newRewriter(translation, CHUNK), parts: { ...translation, jobs: options.jobs } }
 }
 
@@ -389,7 +406,10 @@ function sayNothingTranslated(
   { from, to, annotate, format, unchecked }: TranslateOptions & Direction,
   head: Uint8Array | undefined,
 ): void {
-  if (unchecked) return note('nothing was translated: the input holds no address')
+  if (unchecked) {
+    note('nothing was translated: the input holds no address')
+    return
+  }
   const source = from ?? 'kernel or hyp'
   const named = to === 'name' ? ' that has a name' : ''
   // Raw words that get names are text by the time they come out.

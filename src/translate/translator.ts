@@ -2,12 +2,13 @@ import { HypvaError, HypvaTypeError } from '../errors.js'
 import { checkLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import type { SymbolTable } from '../symbols/table.js'
-import { assertU64, describe, formatU64, wrap64 } from '../u64.js'
+import { assertU64, describe, formatU64, type Range, wrap64 } from '../u64.js'
 import { allocateResident, type BatchResult, type ResidentBatch, runBatch } from './batch.js'
 import { BinaryRewriter, type ByteOrder } from './binary.js'
+import { gapsOf } from './expected.js'
 import { type Explanation, explainAddress, missReason } from './explain.js'
 import { createNamer, type NameBatch, type Namer } from './namer.js'
-import { NameRewriter } from './names.js'
+import { NameRewriter, namedRanges } from './names.js'
 import { checkedPlan, type Plan, uncheckedPlan } from './plan.js'
 import { findSegment, type Segment, SPACES, type Space, sourceSpaces } from './segments.js'
 import { rewriterStream } from './stream.js'
@@ -24,7 +25,8 @@ export interface TranslatorOptions {
   readonly to?: Space
   /**
    * Fail at the first miss of a batch or stream instead of leaving it as it was. What stands before that address has been
-   * translated already.
+   * translated already. In text only addresses that ought to translate count: those that lie where the layout expects
+   * addresses of the source space (a hole of DRAM, the tag of another boot); other numbers pass.
    */
   readonly strict?: boolean
   /**
@@ -143,8 +145,7 @@ export class Translator {
    * other byte as it was. What is an address in text: see the README.
    */
   textStream(): TransformStream<Uint8Array, Uint8Array> {
-    const rewriter = new TextRewriter(this.plan, { countAll: this.strict })
-    return rewriterStream(rewriter, this.onMiss())
+    return rewriterStream(new TextRewriter(this.plan, this.failing(this.segments)), this.onMiss())
   }
 
   /**
@@ -176,12 +177,12 @@ export class Translator {
 
   /** A stream of text in which every address of the source space that has a name gives way to it. Throws as `name`. */
   nameStream(): TransformStream<Uint8Array, Uint8Array> {
-    return rewriterStream(new NameRewriter(this.namer(), { countAll: this.strict }), this.onMiss())
+    return rewriterStream(new NameRewriter(this.namer(), this.failing(namedRanges(this.namer()))), this.onMiss())
   }
 
   /** As `textStream()`, with ` <name>` behind each address that has one. Throws as `name`. */
   annotateStream(): TransformStream<Uint8Array, Uint8Array> {
-    const rewriter = new NameRewriter(this.namer(), { annotate: this.plan, countAll: this.strict })
+    const rewriter = new NameRewriter(this.namer(), { annotate: this.plan, ...this.failing(this.segments) })
     return rewriterStream(rewriter, this.onMiss())
   }
 
@@ -189,6 +190,12 @@ export class Translator {
     const { symbols = [], rawNames = false } = this.naming
     this.madeNamer ??= createNamer(this.layout, symbols, { ...(this.from && { from: this.from }), rawNames })
     return this.madeNamer
+  }
+
+  /** With `strict`: what a stream of text fails at. Unchecked, everything translates. */
+  private failing(covered: readonly Range[]): { gaps?: readonly Range[] } {
+    if (!this.strict || this.plan.kind === 'macro') return {}
+    return { gaps: gapsOf(this.layout, sourceSpaces(this.layout, this.from, this.to), covered) }
   }
 
   private onMiss(): ((offset: number) => HypvaError) | undefined {

@@ -1,3 +1,4 @@
+import type { Range } from '../u64.js'
 import { KERNEL_WASM_BASE64 } from './kernel.generated.js'
 import type { Segment } from './segments.js'
 
@@ -7,6 +8,7 @@ interface KernelExports {
   resultAt(): number
   macroAt(): number
   segmentsAt(): number
+  watchAt(): number
   segmentCapacity(): number
   heapAt(): number
   namesAt(): number
@@ -15,6 +17,7 @@ interface KernelExports {
   maskTag(src: number, dst: number, count: number): void
   swapBytes(at: number, count: number): void
   translateBatch(src: number, dst: number, count: number, segments: number): void
+  watchBatch(src: number, count: number): void
   scanPatch(start: number, end: number, hits: number, capacity: number): number
   rewriteText(src: number, length: number, dst: number, last: number, segments: number, minDigits: number): number
   nameBatch(src: number, entries: number, offsets: number, count: number, segments: number, before: number): void
@@ -30,10 +33,12 @@ interface KernelExports {
   ): void
   hexLines(src: number, dst: number, count: number): void
   tokenValues(src: number, length: number, dst: number, last: number): number
+  countText(src: number, length: number, last: number, table: number, ranges: number, minDigits: number): void
   tally(src: number, count: number, segments: number, counters: number): void
 }
 
 const WASM_PAGE = 65536
+const SIGN = 1n << 63n
 
 let compiled: WebAssembly.Module | undefined
 
@@ -116,6 +121,15 @@ export class Kernel {
     this.putSegments(this.exports.nameSegmentsAt(), segments)
   }
 
+  /** The two ranges whose addresses text kernels and watchBatch count; see WATCH of assembly/memory.ts. */
+  setWatch(...ranges: readonly [Range, Range]): void {
+    const at = this.exports.watchAt()
+    ranges.forEach(({ start, end }, i) => {
+      this.view.setBigUint64(at + 8 * i, start ^ SIGN, true)
+      this.view.setBigUint64(at + 16 + 8 * i, (end - start) ^ SIGN, true)
+    })
+  }
+
   /** Says where the symbol table is; see NAMES of assembly/memory.ts. */
   setNames(names: NamePlaces): void {
     const { view } = this
@@ -127,6 +141,14 @@ export class Kernel {
     view.setBigUint64(at + 16, names.base, true)
     view.setBigUint64(at + 24, names.span, true)
     view.setUint32(at + 32, names.shift, true)
+  }
+
+  /** Puts ranges at a place in the heap, in the form of segments that lead nowhere. */
+  putRanges(at: number, ranges: readonly Range[]): void {
+    this.putSegments(
+      at,
+      ranges.map(({ start, end }) => ({ start, end, delta: 0n })),
+    )
   }
 
   private putSegments(at: number, segments: readonly Segment[]): void {
@@ -144,6 +166,12 @@ export class Kernel {
     const { words, result } = this
     const at = result >> 2
     return { missed: words[at]!, translated: words[at + 2]!, firstMiss: words[at + 4]! | 0 }
+  }
+
+  /** How many addresses of the last call lay in the ranges of setWatch. */
+  watched(): readonly [number, number] {
+    const at = this.result >> 2
+    return [this.words[at + 8]!, this.words[at + 10]!]
   }
 
   get consumed(): number {

@@ -1,5 +1,6 @@
 import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
 import type { Plan } from '../translate/plan.js'
+import type { TagClues, TagWatch } from '../translate/tag-watch.js'
 import { TextRewriter } from '../translate/text.js'
 import type { Range } from '../u64.js'
 
@@ -19,15 +20,21 @@ export interface Translation {
   readonly countAll: boolean
   /** Count the addresses in these ranges as failed. */
   readonly gaps: readonly Range[]
+  /** By what a layout of another boot is noticed; absent where that cannot be. */
+  readonly clues?: TagClues | undefined
 }
 
-/** @param chunk bytes at a time, a multiple of 8 */
+/**
+ * @param chunk bytes at a time, a multiple of 8
+ * @param watch made of the translation's clues
+ */
 export function newRewriter(
   { plan, format, countAll, gaps }: Translation,
   chunk: number,
+  watch: TagWatch | undefined,
 ): TextRewriter | BinaryRewriter {
   const order = orderOf(format)
   return order === undefined
-    ? new TextRewriter(plan, { chunk, countAll, gaps })
-    : new BinaryRewriter(plan, order, chunk)
+    ? new TextRewriter(plan, { chunk, countAll, gaps, ...(watch && { watch }) })
+    : new BinaryRewriter(plan, order, chunk, watch)
 }

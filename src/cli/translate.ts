@@ -2,6 +2,7 @@ import { readSync } from 'node:fs'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { HypvaError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
+import type { SymbolTable } from '../symbols/table.js'
 import { Census } from '../translate/census.js'
 import { complementOf, gapsOf } from '../translate/expected.js'
 import { createNamer, type Namer } from '../translate/namer.js'
@@ -10,8 +11,9 @@ import { otherSource } from '../translate/other-source.js'
 import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
 import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
-import { compileDirections, SPACES, type Space, sourceSpaces } from '../translate/segments.js'
-import type { Range } from '../u64.js'
+import { compileDirections, type Segment, SPACES, type Space, sourceSpaces } from '../translate/segments.js'
+import { TagWatch, tagClues } from '../translate/tag-watch.js'
+import { formatU64, type Range } from '../u64.js'
 import { Failure } from './failure.js'
 import { type Format, newRewriter, orderOf, type Translation } from './format.js'
 import { checkInputs, type Input, openInput } from './input.js'
@@ -143,7 +145,8 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     throw error
   }
 
-  if (total.bytesIn > 0 && total.translated === 0) sayNothingTranslated(layout, directed, head)
+  const foreign = sayForeign(work.watch)
+  if (!foreign && total.bytesIn > 0 && total.translated === 0) sayNothingTranslated(layout, directed, head)
   if (options.stats) {
     say(
       `addresses: ${total.translated} translated, ${total.missed} other numbers unchanged; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
@@ -153,7 +156,7 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     say(`hypva: addresses that did not translate: ${total.failed}, the first at ${firstFailed}`)
     return 1
   }
-  return 0
+  return options.strict && foreign ? 1 : 0
 }
 
 /** Raw words that end inside of one. */
@@ -166,17 +169,21 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   const layout = readLayout(options.layout)
   checkInputs(files)
   const order = orderOf(format)
+  const namer = symbols.length > 0 ? namerOf(layout, options, from) : undefined
+  const clues = from === undefined || from === 'hyp' ? tagClues(layout, [], namer?.symbols) : undefined
+  const watch = clues && new TagWatch(clues)
   const census = new Census(layout, {
     chunk: CHUNK,
     ...(from && { from }),
-    ...(symbols.length > 0 && { namer: namerOf(layout, options, from) }),
+    ...(namer && { namer }),
     ...(order !== undefined && { order }),
+    ...(watch && { watch }),
   })
   const output = openOutput(options.output)
   try {
     const progress = await openProgress(files)
     try {
-      for (const file of files) await translateFile(file, { make: () => census }, output, progress)
+      for (const file of files) await translateFile(file, { make: () => census, watch }, output, progress)
     } finally {
       progress.stop()
     }
@@ -191,7 +198,7 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
     throw error
   }
   const { bytesIn, translated } = census.counts
-  if (bytesIn > 0 && translated === 0) {
+  if (!sayForeign(watch) && bytesIn > 0 && translated === 0) {
     note(`the input holds no ${from ?? 'kernel or hyp'} address: no number in it lies in a region of this layout`)
   }
   if (stats) say(`bytes: ${bytesIn} in`)
@@ -209,7 +216,7 @@ const HEAD = 65536
 /** One input through a rewriter of its own: a token does not reach from one file into the next. */
 async function translateFile(
   file: string,
-  { make, parts }: Work,
+  { make, parts, watch }: Work,
   output: Output,
   progress: Progress,
 ): Promise<FileResult> {
@@ -217,9 +224,11 @@ async function translateFile(
   const input = await openInput(file, output.file === undefined)
   try {
     const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 0
-    if (jobs > 0) return await translateInJobs(jobs, input, output, parts!, progress)
+    if (jobs > 0) return await translateInJobs(jobs, input, output, { ...parts!, watch }, progress)
     const rewriter = make()
-    const head = await pump(input, rewriter, output, progress)
+    // A trickling input may never end.
+    const pause = () => !input.file && watch?.changed && sayForeign(watch, true)
+    const head = await pump(input, rewriter, output, progress, pause)
     rewriter.end()
     return { ...rewriter.counts, ...(head && { head }) }
   } catch (error) {
@@ -237,19 +246,16 @@ async function translateInJobs(
   jobs: number,
   input: Input,
   output: Output,
-  { plan, format, countAll, gaps }: NonNullable<Work['parts']>,
+  parts: NonNullable<Work['parts']> & { readonly watch: TagWatch | undefined },
   progress: Progress,
 ): Promise<FileResult> {
   const { runJobs } = await import('./jobs.js')
   let shown = 0
   const counts = await runJobs({
+    ...parts,
     jobs,
     input: { name: input.name, ...input.file! },
     output: { name: output.name, fd: output.file!.fd, position: output.file!.length },
-    plan,
-    format,
-    countAll,
-    gaps,
     onProgress(bytes) {
       progress.add(bytes - shown)
       shown = bytes
@@ -288,6 +294,8 @@ interface Work {
   make(): Rewriter
   /** What jobs that share one input are told; absent where the work is not shared. */
   readonly parts?: Translation & { readonly jobs: number | undefined }
+  /** Notices that the layout is of another boot; absent where that cannot be. */
+  readonly watch?: TagWatch | undefined
 }
 
 /** From where to where: what the options say, or the defaults. */
@@ -315,11 +323,20 @@ function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work 
       : order !== undefined
         ? complementOf(covered)
         : gapsOf(layout, sourceSpaces(layout, from, target), covered)
+  // The tags of hyp addresses tell boots apart, where hyp addresses are looked for.
+  const hyp = !unchecked && (from === 'hyp' || (from === undefined && to !== 'hyp'))
+  const cluesOf = (segments: readonly Segment[], symbols?: SymbolTable) =>
+    hyp ? tagClues(layout, segments, symbols) : undefined
+  const watchOf = (segments: readonly Segment[], symbols: SymbolTable) => {
+    const clues = cluesOf(segments, symbols)
+    return clues && new TagWatch(clues)
+  }
   if (to === 'name') {
     const namer = namerOf(layout, options, from)
-    const counting = { countAll, gaps: gaps(namedRanges(namer), 'kernel') }
+    const watch = watchOf([], namer.symbols)
+    const counting = { countAll, gaps: gaps(namedRanges(namer), 'kernel'), ...(watch && { watch }) }
     const text = (chunk: number) => new NameRewriter(namer, { ...counting, chunk })
-    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
+    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order), watch }
   }
   const plan = unchecked ? uncheckedPlan(layout, from ?? 'kernel', to) : checkedPlan(layout, from, to)
   if (!unchecked) warnOfPartial(layout, from, to)
@@ -327,11 +344,15 @@ function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work 
   const counting = { countAll, gaps: gaps(covered, to) }
   if (annotate) {
     const namer = namerOf(layout, options, from)
-    const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, ...counting, chunk })
-    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
+    const watch = watchOf(covered, namer.symbols)
+    const also = { ...counting, ...(watch && { watch }) }
+    const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, ...also, chunk })
+    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order), watch }
   }
-  const translation = { plan, format, ...counting }
-  return { make: () => newRewriter(translation, CHUNK), parts: { ...translation, jobs: options.jobs } }
+  const clues = cluesOf(covered)
+  const watch = clues && new TagWatch(clues)
+  const translation = { plan, format, ...counting, clues }
+  return { make: () => newRewriter(translation, CHUNK, watch), parts: { ...translation, jobs: options.jobs }, watch }
 }
 
 function namerOf(layout: HypLayout, options: TranslateOptions, from: Space | undefined): Namer {
@@ -344,12 +365,16 @@ function parseCount(text: string): number {
   return Number(text)
 }
 
-/** @returns the beginning of what came out when nothing in it translated: what went in, but for raw words that get names */
+/**
+ * @param pause called before it waits for input
+ * @returns the beginning of what came out when nothing in it translated: what went in, but for raw words that get names
+ */
 async function pump(
   input: Input,
   rewriter: Rewriter,
   output: Output,
   progress: Progress,
+  pause: () => void,
 ): Promise<Uint8Array | undefined> {
   const writer = new LateWriter(output)
   const head: Uint8Array[] = []
@@ -362,6 +387,7 @@ async function pump(
       if (count === 0) {
         // Nothing is left unwritten while this waits, and nobody waits for it.
         await writer.flush()
+        pause()
         count = await input.fill(space)
       }
       // What is there is read without giving way; signals and the progress bar get their turn now and then.
@@ -420,6 +446,27 @@ function sayNothingTranslated(
       ? ''
       : `; it begins with ${other.count} ${other.space} ${other.count === 1 ? 'address' : 'addresses'}, which --from ${other.space} takes`
   note(`nothing was translated: the input holds no ${source} address of this layout${named}${hint}`)
+}
+
+/** Watches that have been heard: one warning is enough. */
+const warned = new WeakSet<TagWatch>()
+
+/**
+ * Warns that the input is of another boot than the layout, when that is certain; tells whether it is.
+ * @param soFar more input may come
+ */
+function sayForeign(watch: TagWatch | undefined, soFar = false): boolean {
+  if (watch === undefined) return false
+  if (warned.has(watch)) return true
+  const found = watch.verdict()
+  if (found === undefined) return false
+  warned.add(watch)
+  const { others, own, complete } = found
+  const text = (tag: bigint, tagVal: bigint) => `${formatU64(tag)} (tag_val ${formatU64(tagVal)})`
+  say(
+    `hypva: warning: the layout is of another boot: its tag is ${text(found.ownTag, found.ownTagVal)}, which ${own} addresses carry; ${complete ? '' : 'at least '}${others} carry another${soFar ? ' so far' : ''}, most of them ${text(found.tag, found.tagVal)}. Recover the layout from the evidence of that boot`,
+  )
+  return true
 }
 
 function note(text: string): void {

@@ -71,6 +71,9 @@ export interface ForeignTag {
   /** The other boot's tag, in place, and as the kernel holds it. */
   readonly tag: bigint
   readonly tagVal: bigint
+  /** The layout's. */
+  readonly ownTag: bigint
+  readonly ownTagVal: bigint
   /** Addresses that carry another tag than the layout's; most of them this one. */
   readonly others: number
   /** Addresses that carry the layout's. */
@@ -104,6 +107,7 @@ export class TagWatch {
   private complete = true
   private readonly seen = new Map<number, number>()
   private looked = 0
+  private judged = -1
   private lastLook = 0
 
   constructor(clues: TagClues) {
@@ -129,6 +133,13 @@ export class TagWatch {
     this.looked += bytes
     this.lastLook = others
     return true
+  }
+
+  /** Whether more has been looked at since this was last asked: a verdict may have become possible. */
+  get changed(): boolean {
+    const changed = this.judged !== this.looked
+    this.judged = this.looked
+    return changed
   }
 
   /** A chunk was passed over uncounted: counts are least ones from now on. */
@@ -216,7 +227,16 @@ export class TagWatch {
       if (!many || others || 4 * aligned < 3 * group.length) return undefined
     }
     const { own, inRegion, complete } = this
-    return { tag, tagVal: BigInt(block), others: inRegion - own, own, complete }
+    const { tag: ownTag, tagLsb } = space
+    return {
+      tag,
+      tagVal: BigInt(block),
+      ownTag,
+      ownTagVal: ownTag >> BigInt(tagLsb),
+      others: inRegion - own,
+      own,
+      complete,
+    }
   }
 }
 

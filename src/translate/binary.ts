@@ -15,7 +15,6 @@ export class BinaryRewriter implements Rewriter {
   private readonly order: ByteOrder
   private readonly chunk: number
   private readonly watch: TagWatch | undefined
-  private chunks = 0
   /** Bytes at the heap of the last call, and how many of them were whole addresses. */
   private length = 0
   private consumed = 0
@@ -78,21 +77,14 @@ export class BinaryRewriter implements Rewriter {
     return bytes.subarray(heap, heap + this.consumed)
   }
 
-  /**
-   * Counts before anything is translated in place: in the first chunks, and as long as it looks like another boot; then, since
-   * that takes time, in fewer and fewer.
-   */
+  /** Before anything is translated in place. */
   private watchWords(watch: TagWatch, count: number): void {
     const { kernel } = this
-    if (!watch.doubtful && this.chunks >= 16 && Math.clz32(this.chunks) === Math.clz32(this.chunks - 1)) {
-      watch.skip()
-    } else {
-      kernel.exports.watchBatch(kernel.heap, count)
-      if (watch.count(kernel.watched(), count * 8)) {
-        watch.look(new Uint32Array(kernel.exports.memory.buffer, kernel.heap, count * 2), count)
-      }
+    if (!watch.wants(count * 8)) return
+    kernel.exports.watchBatch(kernel.heap, count)
+    if (watch.count(kernel.watched(), count * 8)) {
+      watch.look(new Uint32Array(kernel.exports.memory.buffer, kernel.heap, count * 2), count)
     }
-    if (count > 0) this.chunks++
   }
 
   end(): void {

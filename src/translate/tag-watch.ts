@@ -86,6 +86,8 @@ export interface ForeignTag {
 const OWN_SHARE = 64
 /** Bytes that are looked at as they come; beyond, only when there are twice as many addresses with another tag. */
 const LOOKED_FIRST = 4 << 20
+/** Bytes of raw words that are counted in any case. */
+const WORDS_FIRST = 1 << 20
 /** Distinct addresses that one look adds at most, and that are kept in all. */
 const MOST_ADDED = 1024
 const MOST_SEEN = 16384
@@ -108,6 +110,7 @@ export class TagWatch {
   private readonly seen = new Map<number, number>()
   private looked = 0
   private judged = -1
+  private offered = 0
   private lastLook = 0
 
   constructor(clues: TagClues) {
@@ -142,9 +145,17 @@ export class TagWatch {
     return changed
   }
 
-  /** A chunk was passed over uncounted: counts are least ones from now on. */
-  skip(): void {
+  /**
+   * Whether a chunk of raw words is to be counted, where that takes time: while it looks like another boot; otherwise at the
+   * beginning, then whenever twice as much has gone by.
+   */
+  wants(bytes: number): boolean {
+    const before = this.offered
+    this.offered += bytes
+    if (this.doubtful || before < WORDS_FIRST || Math.floor(Math.log2(before)) !== Math.floor(Math.log2(this.offered)))
+      return true
     this.complete = false
+    return false
   }
 
   /** Looks at `count` addresses, low half first. Returns false when it has seen enough of this chunk. */

@@ -5,6 +5,7 @@ import { parseMachine } from '../../src/layout/json.ts'
 import { checkedPlan } from '../../src/translate/plan.ts'
 import { TagWatch, tagClues } from '../../src/translate/tag-watch.ts'
 import { TextRewriter } from '../../src/translate/text.ts'
+import { Kernel } from '../../src/translate/wasm.ts'
 import { boot, boots, machineJson } from '../fixtures.ts'
 import { latin1 } from '../oracle.ts'
 
@@ -232,6 +233,43 @@ describe('another boot is noticed', () => {
       { numRuns: 40 },
     )
   })
+})
+
+test('the counters of raw words, at the edges of the ranges and for every length', () => {
+  const kernel = new Kernel(4096)
+  const ranges = [
+    { start: 1n << 47n, end: 1n << 48n },
+    { start: 0x89b3_8000_0000n, end: 0x89b4_0000_0000n },
+  ] as const
+  kernel.setWatch(...ranges)
+  const edges = ranges
+    .flatMap(({ start, end }) => [start - 1n, start, end - 1n, end])
+    .concat(0n, 2n ** 64n - 1n, 1n << 63n)
+  const words = new BigUint64Array(kernel.exports.memory.buffer, kernel.heap, 256)
+  for (let length = 0; length <= 100; length++) {
+    const random = generator(length)
+    const list = Array.from({ length }, () => edges[random() % edges.length]!)
+    words.set(list)
+    kernel.exports.watchBatch(kernel.heap, length)
+    expect(kernel.watched()).toEqual(ranges.map(({ start, end }) => list.filter((x) => x >= start && x < end).length))
+  }
+})
+
+test('raw words are counted at the beginning, ever more rarely, and always while in doubt', () => {
+  const clues = tagClues(layoutOf('exec-6.1-kaslr'), [])!
+  const counted = (own: number, others: number) => {
+    const watched = new TagWatch(clues)
+    let chunks = 0
+    for (let i = 0; i < 4096; i++) {
+      if (!watched.wants(262144)) continue
+      chunks++
+      watched.count([own + others, own], 262144)
+    }
+    return [chunks, watched.report().complete]
+  }
+  // 4 in the first MiB, and 10 doublings up to a GiB.
+  expect(counted(100, 10)).toEqual([14, false])
+  expect(counted(0, 10)).toEqual([4096, true])
 })
 
 test('where no tag tells boots apart there is nothing to watch', () => {

@@ -160,7 +160,7 @@ export class Kernel {
     }
   }
 
-  /** Counts of the last call of translateBatch or rewriteText. */
+  /** Counts of the last call; firstMiss is that of translateBatch, nameBatch and countText, which alone look for it. */
   counts(): KernelResult {
     // Counts of one call fit 32 bits, and "none" is all ones: the lower halves say it all, without a bigint.
     const { words, result } = this

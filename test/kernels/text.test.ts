@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '../../src/translate/plan.ts'
+import { type TagClues, TagWatch } from '../../src/translate/tag-watch.ts'
 import { TextRewriter } from '../../src/translate/text.ts'
 import { Kernel } from '../../src/translate/wasm.ts'
 import type { Range } from '../../src/u64.ts'
@@ -67,9 +68,23 @@ const PLANS: Record<string, Checked> = {
   MANY_BANKS,
 }
 
+const within = (x: bigint, { start, end }: Range) => x >= start && x < end
+/** Two ranges whose tokens are counted: twelve digits each. */
+const CLUES: TagClues = {
+  space: {
+    tagLsb: 31,
+    tag: 0x89b3_0000_0000n,
+    region: { start: 1n << 47n, end: 1n << 48n },
+    own: { start: 0x89b3_0000_0000n, end: 0x89b3_8000_0000n },
+  },
+  users: { byDefault: [], atMost: [] },
+  outputs: [],
+}
+
 /** Runs text through a rewriter in pieces of the given sizes (the last one takes the rest). */
 function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, chunk = 65536, gaps: Range[] = []) {
-  const rewriter = new TextRewriter(p, { countAll, chunk, gaps })
+  const watch = new TagWatch(CLUES)
+  const rewriter = new TextRewriter(p, { countAll, chunk, gaps, watch })
   const input = latin1(text)
   const out: Uint8Array[] = []
   let at = 0
@@ -86,7 +101,7 @@ function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, ch
   rewriter.space()
   out.push(rewriter.commit(0, true).slice())
   rewriter.end()
-  return { text: fromLatin1(Buffer.concat(out)), counts: rewriter.counts }
+  return { text: fromLatin1(Buffer.concat(out)), counts: rewriter.counts, watched: watch.report() }
 }
 
 /** Every address that lies in no segment. */
@@ -96,7 +111,13 @@ function elsewhere({ segments }: Checked): Range[] {
 }
 
 function check(p: Checked, text: string, cuts: number[] = [], chunk?: number) {
-  const want = rewriteTextOracle(text, (x) => translateOracle(p.segments, x))
+  const values: bigint[] = []
+  const want = rewriteTextOracle(text, (x) => {
+    values.push(x)
+    return translateOracle(p.segments, x)
+  })
+  const inRegion = values.filter((x) => within(x, CLUES.space.region)).length
+  const own = values.filter((x) => within(x, CLUES.space.own)).length
   // Failed are those in the gaps: here all that miss.
   const got = rewrite(p, text, cuts, true, chunk, elsewhere(p))
   expect(got.text).toBe(want.text)
@@ -108,11 +129,13 @@ function check(p: Checked, text: string, cuts: number[] = [], chunk?: number) {
     failed: want.missed,
     firstFailed: want.firstMiss,
   })
+  expect(got.watched).toMatchObject({ inRegion, own })
   // Passing over tokens that are too short to translate changes no byte.
   const quick = rewrite(p, text, cuts, false, chunk)
   const fewestDigits = p.segments[0]!.start.toString(16).length
   const { missed } = rewriteTextOracle(text, (x) => translateOracle(p.segments, x), fewestDigits)
   expect(quick.text).toBe(want.text)
+  if (fewestDigits <= 12) expect(quick.watched).toMatchObject({ inRegion, own })
   expect(quick.counts).toEqual({ ...got.counts, missed, failed: 0, firstFailed: -1 })
 }
 

@@ -16,8 +16,8 @@ export interface TagClues {
   readonly outputs: readonly Range[]
 }
 
-/** The hypervisor's text begins behind the idmap's and is 60 to 110 KiB long in kernels from 6.1 to 7.3. */
-const MOST_TEXT = 1n << 18n
+/** The idmap's text and the hypervisor's behind it: 64 to 108 KiB in kernels from 6.1 to 7.3. */
+const MOST_TEXT = 1n << 17n
 
 /**
  * The clues of a layout; undefined where tags tell nothing (see tagSpace).
@@ -197,9 +197,9 @@ export class TagWatch {
    * own tag; more than half of the others, counted once each and but for addresses that programs have by default, share one
    * tag; and either
    *
-   * - with the layout's tag in place of that one at least two, and half of them, are in the kernel image, and a third of them
-   *   in the hypervisor's text. That holds where the image is in the same place in every boot. By chance a program's
-   *   addresses lie so once in about 2^13 (2^18 bytes of text in 2^31 of linear memory); or
+   * - with the layout's tag in place of that one at least two, and half of them, are in the kernel image, a third of them in
+   *   the hypervisor's text, and hardly any in front of it, where EL2 maps nothing. That holds where the image is in the
+   *   same place in every boot. A single program's addresses lie so once in about 2^14: 2^17 bytes in 2^31; or
    * - the image has moved: at least 64 share the tag, and nine in ten; programs never have such addresses; they are seen
    *   again and again, and lie at multiples of four, as code does and time stamps do not.
    */
@@ -229,7 +229,9 @@ export class TagWatch {
     const within = (place: Range | undefined) =>
       place === undefined ? 0 : folded.filter((x) => x >= Number(place.start) && x < Number(place.end)).length
     const inImage = within(image)
-    const falls = inImage >= 2 && 2 * inImage >= group.length && 3 * within(text) >= group.length
+    const inFront = within(image && text && { start: image.start, end: text.start })
+    const falls =
+      inImage >= 2 && 2 * inImage >= group.length && 3 * within(text) >= group.length && 10 * inFront <= group.length
     if (!falls) {
       const times = group.reduce((sum, x) => sum + this.seen.get(x)!, 0)
       const aligned = group.filter((x) => x % 4 === 0).length

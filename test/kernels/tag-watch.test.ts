@@ -170,6 +170,14 @@ describe('another boot is noticed', () => {
     }
   })
 
+  test('not when as many fall in front of the text of the hypervisor, where EL2 maps nothing', () => {
+    const from = (first: bigint) =>
+      Array.from({ length: 48 }, (_, i) => `${hex(TAG + first + BigInt(i) * 0x400n)}\n`).join('')
+    expect(watch('exec-6.1-kaslr', from(0xeed000n)).verdict()).toMatchObject({ tag: TAG })
+    expect(watch('exec-6.1-kaslr', from(0xeed000n - 4n * 0x400n)).verdict()).toMatchObject({ tag: TAG })
+    expect(watch('exec-6.1-kaslr', from(0xeed000n - 5n * 0x400n)).verdict()).toBeUndefined()
+  })
+
   test('not when the layout accounts for one in 64 or more', () => {
     const right = 0x89b3_80ef_1c00n
     const others = code

@@ -1,3 +1,4 @@
+import { memstartAlignOf } from '../layout/address-space.js'
 import { type TagSpace, tagSpace, userRanges } from '../layout/tag-space.js'
 import type { HypLayout } from '../layout/types.js'
 import type { SymbolTable } from '../symbols/table.js'
@@ -12,6 +13,11 @@ export interface TagClues {
   /** The kernel image at EL2, and the hypervisor's text in it, with the layout's own tag; absent where it does not tell. */
   readonly image?: Range
   readonly text?: Range
+  /**
+   * Bytes by whose multiples another boot may move linear memory at EL2, besides by its tag: PHYS_OFFSET is random in kernels up
+   * to 6.15, and with it tag_lsb.
+   */
+  readonly step: number
   /** What addresses become: a text that is looked at afterwards holds these as well. */
   readonly outputs: readonly Range[]
 }
@@ -31,6 +37,7 @@ export function tagClues(layout: HypLayout, segments: readonly Segment[], symbol
     space,
     users: { byDefault: userRanges(layout, 'default'), atMost: userRanges(layout, 'most') },
     ...imageClues(layout, symbols),
+    step: Math.min(2 ** space.tagLsb, Number(memstartAlignOf(layout.pageSize ?? 65536))),
     outputs: segments
       .map(({ start, end, delta }) => ({ start: wrap64(start + delta), end: wrap64(start + delta) + (end - start) }))
       .filter((range) => overlaps(range, space.region)),
@@ -199,13 +206,14 @@ export class TagWatch {
    *
    * - with the layout's tag in place of that one at least two, and half of them, are in the kernel image, a third of them in
    *   the hypervisor's text, and hardly any in front of it, where EL2 maps nothing. That holds where the image is in the
-   *   same place in every boot. A single program's addresses lie so once in about 2^14: 2^17 bytes in 2^31; or
+   *   same place in every boot. A single program's addresses lie so once in about 2^14: 2^17 bytes in 2^31. Where no program
+   *   has addresses, linear memory may have moved as well; or
    * - the image has moved: at least 64 share the tag, and nine in ten; programs never have such addresses; they are seen
    *   again and again, and lie at multiples of four, as code does and time stamps do not.
    */
   verdict(): ForeignTag | undefined {
     if (!this.doubtful) return undefined
-    const { space, users, image, text } = this.clues
+    const { space, users, image, text, step } = this.clues
     const size = 2 ** space.tagLsb
     const programs = users.byDefault.map(numbers)
     const groups = new Map<number, number[]>()
@@ -225,9 +233,17 @@ export class TagWatch {
     if (2 * group.length <= all || tag === space.region.start) return undefined
     if (users.byDefault.some((user) => overlaps(user, range))) return undefined
 
-    const folded = group.map((x) => x - Number(tag) + Number(space.tag))
-    const within = (place: Range | undefined) =>
-      place === undefined ? 0 : folded.filter((x) => x >= Number(place.start) && x < Number(place.end)).length
+    const program = users.atMost.some((user) => overlaps(user, range))
+    const period = program ? size : step
+    const within = (place: Range | undefined) => {
+      if (place === undefined || image === undefined) return 0
+      const base = Number(image.start)
+      const [from, to] = [Number(place.start) - base, Number(place.end) - base]
+      return group.filter((x) => {
+        const offset = (((x - base) % period) + period) % period
+        return offset >= from && offset < to
+      }).length
+    }
     const inImage = within(image)
     const inFront = within(image && text && { start: image.start, end: text.start })
     const falls =
@@ -236,8 +252,7 @@ export class TagWatch {
       const times = group.reduce((sum, x) => sum + this.seen.get(x)!, 0)
       const aligned = group.filter((x) => x % 4 === 0).length
       const many = group.length >= 64 && 10 * group.length >= 9 * all && times >= 2 * group.length
-      const others = space.region.end < 1n << 47n || users.atMost.some((user) => overlaps(user, range))
-      if (!many || others || 4 * aligned < 3 * group.length) return undefined
+      if (!many || program || space.region.end < 1n << 47n || 4 * aligned < 3 * group.length) return undefined
     }
     const { own, inRegion, complete } = this
     const { tag: ownTag, tagLsb } = space

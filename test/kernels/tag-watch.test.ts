@@ -170,6 +170,34 @@ describe('another boot is noticed', () => {
     }
   })
 
+  test('two addresses are enough, whatever tag_lsb that boot had; but not where programs are', () => {
+    // Boots of one machine, whose PHYS_OFFSET and with it tag_lsb are random, and the hyp addresses of one symbol in each.
+    const names = [
+      'd61-2g-kaslr1',
+      'd61-2g-nokaslr',
+      'd61-2g-a57-protected',
+      'exec-6.1-kaslr',
+      'ftrace-6.1',
+      'hyppanic-6.1-bug',
+    ]
+    const entry = (name: string) => {
+      const { hyp_va } = boot(name).pairs.find(({ symbol }) => symbol === '__kvm_nvhe_handle_trap')!
+      return BigInt(hyp_va)
+    }
+    expect(new Set(names.map((name) => boot(name).observed.tag_lsb)).size).toBeGreaterThan(2)
+    for (const layout of names) {
+      for (const trace of names.filter((name) => name !== layout)) {
+        const text = `PC:${hex(entry(trace))} LR:${hex(entry(trace) + 0x40n)}\n`
+        const lsb = BigInt(boot(layout).observed.tag_lsb)
+        expect(watch(layout, text).verdict()).toMatchObject({ tag: (entry(trace) >> lsb) << lsb, others: 2 })
+      }
+    }
+    const text = (tag: bigint) => `PC:${hex(tag + 0xef0424n)} LR:${hex(tag + 0xef0464n)}\n`
+    expect(watch('exec-6.1-kaslr', text(0xb5a5_8000_0000n)).verdict()).toBeDefined()
+    expect(watch('exec-6.1-kaslr', text(0xb5a5_c000_0000n)).verdict()).toBeUndefined()
+    expect(watch('exec-6.1-kaslr', text(0x95a5_c000_0000n)).verdict()).toBeDefined()
+  })
+
   test('not when as many fall in front of the text of the hypervisor, where EL2 maps nothing', () => {
     const from = (first: bigint) =>
       Array.from({ length: 48 }, (_, i) => `${hex(TAG + first + BigInt(i) * 0x400n)}\n`).join('')

@@ -78,6 +78,7 @@ const CLUES: TagClues = {
     own: { start: 0x89b3_0000_0000n, end: 0x89b3_8000_0000n },
   },
   users: { byDefault: [], atMost: [] },
+  step: 2 ** 30,
   outputs: [],
 }
 

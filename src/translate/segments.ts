@@ -80,23 +80,23 @@ export function sourceSpaces(layout: HypLayout, from: Space | undefined, to: Spa
 /** The segments that lead into a space, and what the layout lacks for some of its source spaces. */
 export interface Directions {
   readonly segments: readonly DirectedSegment[]
-  /** The source spaces that the layout does not lead from, and what it lacks. */
-  readonly refusals: readonly { readonly from: Space; readonly error: MissingFieldError }[]
+  /** The source spaces that the layout does not lead from, with what it lacks or what is wrong with it. */
+  readonly refusals: readonly { readonly from: Space; readonly error: HypvaError }[]
 }
 
 /**
  * Compiles the directions from one space, or from all that `sourceSpaces` gives, to one list.
- * @throws MissingFieldError when the layout leads from none of them; HypvaError as `compileSegments`
+ * @throws as `compileSegments`, when the layout leads from none of them
  */
 export function compileDirections(layout: HypLayout, from: Space | undefined, to: Space): Directions {
   const segments: DirectedSegment[] = []
-  const refusals: { from: Space; error: MissingFieldError }[] = []
+  const refusals: { from: Space; error: HypvaError }[] = []
   const sources = sourceSpaces(layout, from, to)
   for (const source of sources) {
     try {
       segments.push(...compileSegments(layout, source, to))
     } catch (error) {
-      if (!(error instanceof MissingFieldError)) throw error
+      if (!(error instanceof HypvaError)) throw error
       refusals.push({ from: source, error })
     }
   }

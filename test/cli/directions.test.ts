@@ -65,6 +65,18 @@ describe('without --from', () => {
       /^hypva: note: hyp addresses are not translated: translating hyp to image addresses needs .*physOffset.*\n$/,
     )
     expect(half.code).toBe(0)
+    // Two places in memory have one hyp address here: the kernel's are translated all the same, as before.
+    const broken = join(dir, 'broken.json')
+    writeFileSync(
+      broken,
+      '{"format":"hypva-layout/1","tagLsb":63,"tagVal":"0x0","pageOffset":"0x0","physOffset":"0x0","dram":[{"start":"0x0","end":"0x10000000000000000"}]}',
+    )
+    const ambiguous = hypva(['translate', '-l', broken, '--to', 'phys'], { input: '0xffff000000000123\n' })
+    expect(ambiguous.out.toString()).toBe('0xffff000000000123\n')
+    expect(ambiguous.err).toMatch(
+      /^hypva: note: hyp addresses are not translated: layout: hyp addresses .* mean two places/,
+    )
+    expect(ambiguous.code).toBe(0)
     const neither = hypva(['translate', '-l', without('image'), '--to', 'image'], { input: TEXT })
     expect(neither.err).toMatch(/^hypva: translating kernel to image addresses needs a field .*: image \(.*\n$/)
     expect(neither.code).toBe(2)

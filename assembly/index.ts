@@ -10,21 +10,26 @@ import {
   RESULT,
   SEGMENT_CAPACITY,
   SEGMENTS,
+  WATCH,
 } from './memory'
 
 export { maskTag, swapBytes } from './mask-tag'
-export { hexLines, nameBatch, nameText, tally, tokenValues } from './names'
+export { countText, hexLines, nameBatch, nameText, tally, tokenValues } from './names'
 export { scanPatch } from './patch-scan'
-export { translateBatch } from './segments'
+export { translateBatch, watchBatch } from './segments'
 export { rewriteText } from './text'
 
-/** Where the result block is: u64 missed, u64 translated, u64 first miss, u32 consumed, u32 produced. */
+/** Where the result block is: u64 missed, u64 translated, u64 first miss, u32 consumed, u32 produced, u64 watched, twice. */
 export function resultAt(): usize {
   return RESULT
 }
 /** Where the host puts mask and tag (two u64) of the unchecked macro. */
 export function macroAt(): usize {
   return MACRO
+}
+/** Where the host puts the two ranges to watch: u64 start + 2^63, twice, and u64 size ^ 2^63, twice. */
+export function watchAt(): usize {
+  return WATCH
 }
 /** Where the host puts its segments: {u64 start, u64 size, u64 delta}, ascending, disjoint. */
 export function segmentsAt(): usize {

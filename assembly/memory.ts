@@ -5,6 +5,7 @@
 //   0x0000  constant tables (data segments placed by the compiler, see hex.ts)
 //   0x1000  RESULT      what the last call found
 //   0x1080  MACRO       mask and tag of the unchecked macro
+//   0x10a0  WATCH       two ranges whose addresses are counted whether they translate or not
 //   0x10c0  NAMES       where the host has put its symbol table (large, hence in the heap)
 //   0x1100  NAME_SEGMENTS  the segment table that leads to the symbol table's addresses
 //   0x2000  SEGMENTS    the segment table of the checked kernels
@@ -29,10 +30,19 @@ export const RESULT_CONSUMED: usize = 24
 /** u32: bytes of text that came out. */
 export const RESULT_PRODUCED: usize = 28
 
+/** u64, twice: addresses in each of the two ranges of WATCH, for the kernels that look at them. */
+export const RESULT_WATCHED: usize = 32
+
 export const NO_MISS: u64 = u64.MAX_VALUE
 
 /** u64 mask, u64 tag. */
 export const MACRO: usize = 0x1080
+
+/**
+ * Two ranges as vectors: both starts + 2^63, then both sizes ^ 2^63. There is no unsigned 64-bit vector compare; with the
+ * sign bit of both sides flipped the signed one does.
+ */
+export const WATCH: usize = 0x10a0
 
 /**
  * The symbol table's places: u32 entries, u32 starts, u32 texts, u32 buckets, u64 base, u64 span, u32 shift. See names.ts.

@@ -42,14 +42,16 @@ import {
   RESULT_MISSED,
   RESULT_PRODUCED,
   RESULT_TRANSLATED,
+  RESULT_WATCHED,
   SEGMENT_BYTES,
   SEGMENTS,
   TEXT_TILE,
   TOKENS,
   VALUES,
+  WATCH,
 } from './memory'
 import { BARE_DIGITS, CANDIDATE_BYTES, CANDIDATE_DIGITS, collectorOf, isPrefixed, restOf, safeEnd } from './runs'
-import { findSegment } from './segments'
+import { findSegment, isWatched } from './segments'
 import { copyText } from './text'
 
 // A token in TOKENS: digits (1 … 16), two flags, and above these seven bits the offset of the first digit in the tile.
@@ -135,7 +137,8 @@ let out: usize = 0
  * @param translate negative: the name takes the token's place. Else the name is written behind it as ` <name>`, and the
  * token itself is translated through so many entries of SEGMENTS, or with 0x7fffffff by MACRO
  * @param before as in nameBatch
- * RESULT has the length of what was written. A token counts as translated when it got a name or was translated.
+ * RESULT has the length of what was written. A token counts as translated when it got a name or was translated; those in the
+ * ranges of WATCH are counted.
  */
 export function nameText(
   src: usize,
@@ -152,9 +155,11 @@ export function nameText(
   const starts = <usize>load<u32>(NAMES, NAMES_STARTS)
   let hits: u64 = 0
   let missed: u64 = 0
+  const watchStarts = v128.load(WATCH)
+  const watchSizes = v128.load(WATCH, 16)
+  let watched = i64x2.splat(0)
   copied = src
   out = dst
-  store<u64>(RESULT, NO_MISS, RESULT_FIRST_MISS)
 
   for (let tile = src; tile < end; tile += TEXT_TILE) {
     const tokens = findTokens(tile, end, minDigits)
@@ -164,6 +169,7 @@ export function nameText(
       const at = tile + <usize>(token >> DIGIT_BITS)
       const start = at - (((token >> PREFIXED_BIT) & 1) << 1)
       const n = token & TOKEN_DIGITS
+      watched = i64x2.sub(watched, isWatched(i64x2.splat(x), watchStarts, watchSizes))
 
       const y = x - <u64>before
       const segment = findSegment(y, segments, NAME_SEGMENTS)
@@ -200,7 +206,6 @@ export function nameText(
       if (known) {
         hits++
       } else {
-        if (!missed) store<u64>(RESULT, <u64>(start - src), RESULT_FIRST_MISS)
         missed++
       }
     }
@@ -208,6 +213,7 @@ export function nameText(
   copyTo(end)
   store<u64>(RESULT, hits, RESULT_TRANSLATED)
   store<u64>(RESULT, missed, RESULT_MISSED)
+  v128.store(RESULT, watched, RESULT_WATCHED)
   store<u32>(RESULT, <u32>(end - src), RESULT_CONSUMED)
   store<u32>(RESULT, <u32>(out - dst), RESULT_PRODUCED)
 }
@@ -253,6 +259,31 @@ export function tokenValues(src: usize, length: u32, dst: usize, last: bool): u3
   }
   store<u32>(RESULT, <u32>(end - src), RESULT_CONSUMED)
   return total
+}
+
+/**
+ * Counts the tokens of the chunk whose values lie in a table of `ranges` entries like those of SEGMENTS; what a chunk is, is
+ * as in rewriteText. RESULT has how many there are (as missed) and where the first one begins.
+ * @param minDigits tokens with fewer digits than this are known to lie in none
+ */
+export function countText(src: usize, length: u32, last: bool, table: usize, ranges: u32, minDigits: u32): void {
+  if (last) store<u8>(src + length, 0)
+  const end = last ? src + length : safeEnd(src, length)
+  let found: u64 = 0
+  store<u64>(RESULT, NO_MISS, RESULT_FIRST_MISS)
+  for (let tile = src; tile < end; tile += TEXT_TILE) {
+    const tokens = findTokens(tile, end, minDigits)
+    for (let i: u32 = 0; i < tokens; i++) {
+      if (!findSegment(load<u64>(VALUES + (<usize>i << 3)), ranges, table)) continue
+      if (!found) {
+        const token = load<u32>(TOKENS + (<usize>i << 2))
+        const prefix = ((token >> PREFIXED_BIT) & 1) << 1
+        store<u64>(RESULT, <u64>(tile - src) + <u64>((token >> DIGIT_BITS) - prefix), RESULT_FIRST_MISS)
+      }
+      found++
+    }
+  }
+  store<u64>(RESULT, found, RESULT_MISSED)
 }
 
 /**

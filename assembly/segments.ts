@@ -7,9 +7,11 @@ import {
   RESULT_FIRST_MISS,
   RESULT_MISSED,
   RESULT_TRANSLATED,
+  RESULT_WATCHED,
   SEGMENT_BYTES,
   SEGMENTS,
   SPLATS,
+  WATCH,
 } from './memory'
 
 /** Up to this many segments every one is tried; beyond, a binary search is cheaper. */
@@ -122,6 +124,36 @@ export function translateBatch(src: usize, dst: usize, count: u32, segments: u32
   missed += translateEach(src, dst, <u32>(end - src) >> 3, segments, <u32>(src - base) >> 3)
   store<u64>(RESULT, <u64>count - missed, RESULT_TRANSLATED)
   store<u64>(RESULT, missed, RESULT_MISSED)
+}
+
+/** All bits set in the lanes where a range holds the address; starts and sizes as in WATCH. */
+// @ts-ignore: decorator
+@inline
+export function isWatched(x: v128, starts: v128, sizes: v128): v128 {
+  return i64x2.gt_s(sizes, i64x2.sub(x, starts))
+}
+
+/** Counts how many of `count` u64 at `src` lie in the ranges of WATCH. */
+export function watchBatch(src: usize, count: u32): void {
+  const starts = v128.load(WATCH)
+  const sizes = v128.load(WATCH, 16)
+  const end = src + (<usize>count << 3)
+  const endPairs = src + ((<usize>count & ~1) << 3)
+  // Two addresses a turn, each range for itself.
+  const starts0 = i64x2.shuffle(starts, starts, 0, 0)
+  const starts1 = i64x2.shuffle(starts, starts, 1, 1)
+  const sizes0 = i64x2.shuffle(sizes, sizes, 0, 0)
+  const sizes1 = i64x2.shuffle(sizes, sizes, 1, 1)
+  let hits0 = i64x2.splat(0)
+  let hits1 = hits0
+  for (; src < endPairs; src += 16) {
+    const x = v128.load(src)
+    hits0 = i64x2.sub(hits0, isWatched(x, starts0, sizes0))
+    hits1 = i64x2.sub(hits1, isWatched(x, starts1, sizes1))
+  }
+  let watched = i64x2.add(i64x2.shuffle(hits0, hits1, 0, 2), i64x2.shuffle(hits0, hits1, 1, 3))
+  if (src < end) watched = i64x2.sub(watched, isWatched(v128.load64_splat(src), starts, sizes))
+  v128.store(RESULT, watched, RESULT_WATCHED)
 }
 
 /** Keeps the index of the batch's first miss. */

@@ -23,22 +23,22 @@ import {
 import {
   CANDIDATES,
   MACRO,
-  NO_MISS,
   NOWHERE,
   PAIR_BYTES,
   PAIRS,
   RESULT,
   RESULT_CONSUMED,
-  RESULT_FIRST_MISS,
   RESULT_MISSED,
   RESULT_PRODUCED,
   RESULT_TRANSLATED,
+  RESULT_WATCHED,
   SEGMENT_BYTES,
   SEGMENTS,
   TEXT_TILE,
+  WATCH,
 } from './memory'
 import { BARE_DIGITS, CANDIDATE_BYTES, CANDIDATE_DIGITS, collectorOf, isPrefixed, restOf, safeEnd } from './runs'
-import { findSegment, SIGN, TRY_ALL } from './segments'
+import { findSegment, isWatched, SIGN, TRY_ALL } from './segments'
 
 // State of a chunk between its tiles.
 /** Where the next byte to be copied stands in the chunk, once copying has begun. */
@@ -47,10 +47,10 @@ let copied: usize = 0
 let out: usize = 0
 let translated: u64 = 0
 let missed: u64 = 0
+/** Tokens in each of the ranges of WATCH. */
+let watched: v128 = i64x2.splat(0)
 /** Where PAIRS ends. */
 let pairsEnd: usize = 0
-/** Where the chunk's first token that did not translate begins. */
-let firstMiss: usize = 0
 
 /**
  * Rewrites the tokens of the chunk [src, src + length) and stores the outcome in RESULT.
@@ -60,7 +60,7 @@ let firstMiss: usize = 0
  * are not consumed. `dst` has room for 5 * length + TEXT_SLACK bytes.
  * @param segments entries of SEGMENTS to use, or 0xffffffff: apply MACRO to every token
  * @param minDigits tokens with fewer digits than this (1 … 16) are known not to translate, and are not looked at or counted;
- * with MACRO all translate, and it is 1
+ * with MACRO all translate, and it is 1. Tokens in the ranges of WATCH are counted unless it is MACRO or minDigits is 16
  * @returns where the text that came out stands: src or dst. RESULT has its length and what was counted.
  */
 export function rewriteText(src: usize, length: u32, dst: usize, last: bool, segments: u32, minDigits: u32): usize {
@@ -70,8 +70,7 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
   out = 0
   translated = 0
   missed = 0
-  firstMiss = usize.MAX_VALUE
-  store<u64>(RESULT, NO_MISS, RESULT_FIRST_MISS)
+  watched = i64x2.splat(0)
   const collect = collectorOf(minDigits)
   const rest = restOf(minDigits)
   choosePasses(segments, minDigits)
@@ -85,9 +84,9 @@ export function rewriteText(src: usize, length: u32, dst: usize, last: bool, seg
     }
     moveTokens(list, stop, minDigits, segments)
   }
-  if (firstMiss != usize.MAX_VALUE) store<u64>(RESULT, <u64>(firstMiss - src), RESULT_FIRST_MISS)
   store<u64>(RESULT, translated, RESULT_TRANSLATED)
   store<u64>(RESULT, missed, RESULT_MISSED)
+  v128.store(RESULT, watched, RESULT_WATCHED)
   store<u32>(RESULT, <u32>(end - src), RESULT_CONSUMED)
   if (!out) {
     store<u32>(RESULT, <u32>(end - src), RESULT_PRODUCED)
@@ -231,7 +230,10 @@ function rewriteTokens(
   let tokens: u32 = 0
   // At most one segment holds an address: each lane counts its own.
   let hits = i64x2.splat(0)
-  let missedOne = firstMiss != usize.MAX_VALUE
+  const watch = how != MACRO_FOR_ALL && sizes != SIXTEEN
+  const watchStarts = v128.load(WATCH)
+  const watchSizes = v128.load(WATCH, 16)
+  let seen = watched
   let from = copied
   let to = out
   for (; list < stop; list += CANDIDATE_BYTES) {
@@ -295,14 +297,12 @@ function rewriteTokens(
     }
     tokens++
     hits = i64x2.sub(hits, within)
-    if (!(hit | <u32>missedOne)) {
-      missedOne = true
-      firstMiss = isWordAt(at - 1) ? at - 2 : at
-    }
+    if (watch) seen = i64x2.sub(seen, isWatched(x, watchStarts, watchSizes))
   }
   const sum: u64 = how == MACRO_FOR_ALL ? tokens : i64x2.extract_lane(hits, 0) + i64x2.extract_lane(hits, 1)
   translated += sum
   missed += <u64>tokens - sum
+  watched = seen
   if (moving) {
     copied = from
     out = to

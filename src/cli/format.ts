@@ -1,6 +1,8 @@
 import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
 import type { Plan } from '../translate/plan.js'
+import type { TagClues, TagWatch } from '../translate/tag-watch.js'
 import { TextRewriter } from '../translate/text.js'
+import type { Range } from '../u64.js'
 
 /** What an input is, as --format says. */
 export type Format = 'text' | 'u64le' | 'u64be'
@@ -16,10 +18,23 @@ export interface Translation {
   readonly format: Format
   /** Count every token of text that does not translate. */
   readonly countAll: boolean
+  /** Count the addresses in these ranges as failed. */
+  readonly gaps: readonly Range[]
+  /** By what a layout of another boot is noticed; absent where that cannot be. */
+  readonly clues?: TagClues | undefined
 }
 
-/** @param chunk bytes at a time, a multiple of 8 */
-export function newRewriter({ plan, format, countAll }: Translation, chunk: number): TextRewriter | BinaryRewriter {
+/**
+ * @param chunk bytes at a time, a multiple of 8
+ * @param watch made of the translation's clues
+ */
+export function newRewriter(
+  { plan, format, countAll, gaps }: Translation,
+  chunk: number,
+  watch: TagWatch | undefined,
+): TextRewriter | BinaryRewriter {
   const order = orderOf(format)
-  return order === undefined ? new TextRewriter(plan, { chunk, countAll }) : new BinaryRewriter(plan, order, chunk)
+  return order === undefined
+    ? new TextRewriter(plan, { chunk, countAll, gaps, ...(watch && { watch }) })
+    : new BinaryRewriter(plan, order, chunk, watch)
 }

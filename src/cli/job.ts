@@ -4,6 +4,7 @@ import { readSync } from 'node:fs'
 import type { BinaryRewriter } from '../translate/binary.js'
 import { CUT_CONTEXT, CUT_WINDOW, cutOffset } from '../translate/cuts.js'
 import { addCounts, newCounts, type RewriteCounts } from '../translate/rewriter.js'
+import { type TagReport, TagWatch } from '../translate/tag-watch.js'
 import type { TextRewriter } from '../translate/text.js'
 import { newRewriter, type Translation } from './format.js'
 import { writeAll, writeAllLater } from './write.js'
@@ -29,6 +30,8 @@ export interface JobData extends Translation {
 export interface JobResult extends RewriteCounts {
   /** What is wrong with the end of the input, when it ends inside of an address. */
   truncated?: string | undefined
+  /** What it has seen of tags. */
+  tags?: TagReport | undefined
 }
 
 const NEXT_BLOCK = 0
@@ -64,8 +67,9 @@ export interface JobManners {
 export async function runJob(data: JobData, { overlap, pause }: JobManners): Promise<JobResult> {
   const { size, block, control, position } = data
   const blocks = Math.ceil(size / block)
+  const watch = data.clues && new TagWatch(data.clues)
   // What is being written is not to be touched: then there is another rewriter for the next block.
-  const rewriters = Array.from({ length: overlap ? 2 : 1 }, () => newRewriter(data, block + CUT_ROOM))
+  const rewriters = Array.from({ length: overlap ? 2 : 1 }, () => newRewriter(data, block + CUT_ROOM, watch))
   let writing: Promise<void> = Promise.resolve()
   let truncated: string | undefined
   try {
@@ -106,7 +110,7 @@ export async function runJob(data: JobData, { overlap, pause }: JobManners): Pro
     throw error
   }
   const counts = rewriters.reduce((sum, rewriter) => addCounts(sum, rewriter.counts), newCounts())
-  return { ...counts, truncated }
+  return { ...counts, truncated, tags: watch?.report() }
 }
 
 /** Reads a block, cut where no token is, and rewrites it. */

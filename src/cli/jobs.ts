@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { addCounts, newCounts } from '../translate/rewriter.js'
+import type { TagWatch } from '../translate/tag-watch.js'
 import { kernelModule } from '../translate/wasm.js'
 import { Failure, systemFailure } from './failure.js'
 import type { Translation } from './format.js'
@@ -9,6 +10,8 @@ import { BLOCK } from './job-count.js'
 /** A regular file to translate into another one by jobs, each reading and writing where its blocks are. */
 export interface JobsRequest extends Translation {
   readonly jobs: number
+  /** Told what the jobs have seen, to notice a layout of another boot. */
+  readonly watch: TagWatch | undefined
   readonly input: { readonly name: string; readonly fd: number; readonly size: number }
   readonly output: { readonly name: string; readonly fd: number; readonly position: number }
   /** Called with about the bytes dealt with so far, after each block of the first job. */
@@ -19,7 +22,7 @@ export interface JobsRequest extends Translation {
  * Runs the jobs, one of them in this thread, and adds up what they did. The output is the same bytes however many they are.
  */
 export async function runJobs(request: JobsRequest): Promise<JobResult> {
-  const { jobs, input, output, plan, format, countAll } = request
+  const { jobs, input, output, plan, format, countAll, gaps, clues } = request
   const control = new Int32Array(new SharedArrayBuffer(12))
   const position = new BigInt64Array(new SharedArrayBuffer(8))
   position[0] = BigInt(output.position)
@@ -31,6 +34,8 @@ export async function runJobs(request: JobsRequest): Promise<JobResult> {
     plan,
     format,
     countAll,
+    gaps,
+    clues,
     control,
     position,
   }
@@ -45,6 +50,7 @@ export async function runJobs(request: JobsRequest): Promise<JobResult> {
   const ends = await Promise.allSettled([own, ...others])
   return ends.reduce((sum: JobResult, end) => {
     if (end.status === 'rejected') throw inWords(failureOf(end.reason), input.name, output.name)
+    if (end.value.tags !== undefined) request.watch?.add(end.value.tags)
     return { ...addCounts(sum, end.value), truncated: sum.truncated ?? end.value.truncated }
   }, newCounts())
 }

@@ -1,13 +1,19 @@
+import { readSync } from 'node:fs'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { HypvaError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
+import type { SymbolTable } from '../symbols/table.js'
 import { Census } from '../translate/census.js'
+import { complementOf, gapsOf } from '../translate/expected.js'
 import { createNamer, type Namer } from '../translate/namer.js'
-import { NameRewriter } from '../translate/names.js'
+import { NameRewriter, namedRanges } from '../translate/names.js'
+import { otherSource } from '../translate/other-source.js'
 import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
 import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
-import { SPACES, type Space } from '../translate/segments.js'
+import { compileDirections, type Segment, SPACES, type Space, sourceSpaces } from '../translate/segments.js'
+import { TagWatch, tagClues } from '../translate/tag-watch.js'
+import { formatU64, type Range } from '../u64.js'
 import { Failure } from './failure.js'
 import { type Format, newRewriter, orderOf, type Translation } from './format.js'
 import { checkInputs, checkTexts, type Input, openInput } from './input.js'
@@ -70,7 +76,7 @@ export function addTranslate(program: Command, status: Status): void {
     .addOption(
       spaceOption(
         '--from <space>',
-        'what the addresses are (default: kernel; for names and summaries kernel and hyp together)',
+        'what the addresses are (default: kernel addresses for --to hyp; kernel and hyp addresses alike for everything else)',
       ),
     )
     .addOption(
@@ -92,8 +98,11 @@ export function addTranslate(program: Command, status: Status): void {
     .option('--text', 'take the input as text, even where its first bytes look like something else')
     .option('--unchecked', 'apply kern_hyp_va to every address, as the kernel does, whether it makes sense or not')
     .option('-o, --output <file>', 'write to a file, replaced as a whole when complete')
-    .option('--strict', 'exit 1 when an address did not translate')
-    .option('--stats', 'counts on stderr at the end')
+    .option(
+      '--strict',
+      'exit 1 when an address of the source space did not translate: in a hole of DRAM, or of another boot',
+    )
+    .option('--stats', 'counts on stderr at the end: of addresses that translated, and of all other numbers')
     .addOption(
       new Option('--jobs <n>', 'threads for a regular file with -o (default: as many as help)').argParser(parseCount),
     )
@@ -107,25 +116,29 @@ export function addTranslate(program: Command, status: Status): void {
 async function translate(files: string[], options: TranslateOptions): Promise<number> {
   refuse(files, options)
   const layout = readLayout(options.layout)
-  const work = workOf(layout, options)
+  const directed = { ...options, ...directionOf(layout, options) }
+  const work = workOf(layout, directed)
   checkInputs(files)
   const look = looksAtText(options)
   if (look) await checkTexts(files)
 
   const output = openOutput(options.output)
-  const total = { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0 }
-  let firstMiss: string | undefined
+  const total = { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, failed: 0 }
+  let firstFailed: string | undefined
+  let head: Uint8Array | undefined
   try {
     announceStdin('addresses', files)
     const progress = openProgress(files)
     try {
       for (const file of files) {
         const counts = await translateFile(file, work, output, progress, look)
+        head ??= counts.head
         total.bytesIn += counts.bytesIn
         total.bytesOut += counts.bytesOut
         total.translated += counts.translated
         total.missed += counts.missed
-        if (counts.missed > 0) firstMiss ??= `${file === '-' ? 'standard input' : file}, byte ${counts.firstMiss}`
+        total.failed += counts.failed
+        if (counts.failed > 0) firstFailed ??= `${file === '-' ? 'standard input' : file}, byte ${counts.firstFailed}`
       }
     } finally {
       progress.stop()
@@ -138,16 +151,18 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     throw error
   }
 
+  const foreign = sayForeign(work.watch)
+  if (!foreign && total.bytesIn > 0 && total.translated === 0) sayNothingTranslated(layout, directed, head)
   if (options.stats) {
     say(
-      `addresses: ${total.translated} translated, ${total.missed} left as they were; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
+      `addresses: ${total.translated} translated, ${total.missed} other numbers unchanged; bytes: ${total.bytesIn} in, ${total.bytesOut} out`,
     )
   }
-  if (options.strict && total.missed > 0) {
-    say(`hypva: addresses that did not translate: ${total.missed}, the first at ${firstMiss}`)
+  if (options.strict && total.failed > 0) {
+    say(`hypva: addresses that did not translate: ${total.failed}, the first at ${firstFailed}`)
     return 1
   }
-  return 0
+  return options.strict && foreign ? 1 : 0
 }
 
 /** Raw words that end inside of one. */
@@ -162,18 +177,22 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
   const look = looksAtText(options)
   if (look) await checkTexts(files)
   const order = orderOf(format)
+  const namer = symbols.length > 0 ? namerOf(layout, options, from) : undefined
+  const clues = from === undefined || from === 'hyp' ? tagClues(layout, [], namer?.symbols) : undefined
+  const watch = clues && new TagWatch(clues)
   const census = new Census(layout, {
     chunk: CHUNK,
     ...(from && { from }),
-    ...(symbols.length > 0 && { namer: namerOf(layout, options, from) }),
+    ...(namer && { namer }),
     ...(order !== undefined && { order }),
+    ...(watch && { watch }),
   })
   const output = openOutput(options.output)
   try {
     announceStdin('addresses', files)
     const progress = openProgress(files)
     try {
-      for (const file of files) await translateFile(file, { make: () => census }, output, progress, look)
+      for (const file of files) await translateFile(file, { make: () => census, watch }, output, progress, look)
     } finally {
       progress.stop()
     }
@@ -187,7 +206,11 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
     output.abandon()
     throw error
   }
-  if (stats) say(`bytes: ${census.counts.bytesIn} in`)
+  const { bytesIn, translated } = census.counts
+  if (!sayForeign(watch) && bytesIn > 0 && translated === 0) {
+    note(`the input holds no ${from ?? 'kernel or hyp'} address: no number in it lies in a region of this layout`)
+  }
+  if (stats) say(`bytes: ${bytesIn} in`)
   return 0
 }
 
@@ -196,27 +219,37 @@ function looksAtText({ format, text }: TranslateOptions): boolean {
   return format === 'text' && !text
 }
 
+interface FileResult extends RewriteCounts {
+  /** The beginning of the input, when nothing in it translated. */
+  readonly head?: Uint8Array
+}
+
+/** Bytes of that beginning. */
+const HEAD = 65536
+
 /**
  * One input through a rewriter of its own: a token does not reach from one file into the next.
  * @param text refuse what is no text
  */
 async function translateFile(
   file: string,
-  { make, parts }: Work,
+  { make, parts, watch }: Work,
   output: Output,
   progress: Progress,
   text: boolean,
-): Promise<RewriteCounts> {
+): Promise<FileResult> {
   // An output of our own has to be tidied up when a signal comes, and that takes an event loop that turns.
   const input = await openInput(file, { blocking: output.file === undefined, text })
   try {
     if (input.file === undefined) progress.forgetTotal()
     const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 0
-    if (jobs > 0) return await translateInJobs(jobs, input, output, parts!, progress)
+    if (jobs > 0) return await translateInJobs(jobs, input, output, { ...parts!, watch }, progress)
     const rewriter = make()
-    await pump(input, rewriter, output, progress)
+    // A trickling input may never end.
+    const pause = () => !input.file && watch?.changed && sayForeign(watch, true)
+    const head = await pump(input, rewriter, output, progress, pause)
     rewriter.end()
-    return rewriter.counts
+    return { ...rewriter.counts, ...(head && { head }) }
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
       throw new Truncated(`${input.name}: ${error.message}`)
@@ -232,18 +265,16 @@ async function translateInJobs(
   jobs: number,
   input: Input,
   output: Output,
-  { plan, format, countAll }: NonNullable<Work['parts']>,
+  parts: NonNullable<Work['parts']> & { readonly watch: TagWatch | undefined },
   progress: Progress,
-): Promise<RewriteCounts> {
+): Promise<FileResult> {
   const { runJobs } = await import('./jobs.js')
   let shown = 0
   const counts = await runJobs({
+    ...parts,
     jobs,
     input: { name: input.name, ...input.file! },
     output: { name: output.name, fd: output.file!.fd, position: output.file!.length },
-    plan,
-    format,
-    countAll,
     onProgress(bytes) {
       progress.add(bytes - shown)
       shown = bytes
@@ -251,7 +282,9 @@ async function translateInJobs(
   })
   output.file!.length += counts.bytesOut
   if (counts.truncated !== undefined) throw new HypvaError('HYPVA_TRUNCATED', counts.truncated)
-  return counts
+  if (counts.translated > 0) return counts
+  const head = Buffer.alloc(HEAD)
+  return { ...counts, head: head.subarray(0, readSync(input.file!.fd, head, 0, HEAD, 0)) }
 }
 
 /** What makes no sense together. */
@@ -283,34 +316,65 @@ interface Work {
   make(): Rewriter
   /** What jobs that share one input are told; absent where the work is not shared. */
   readonly parts?: Translation & { readonly jobs: number | undefined }
+  /** Notices that the layout is of another boot; absent where that cannot be. */
+  readonly watch?: TagWatch | undefined
 }
 
-function workOf(layout: HypLayout, options: TranslateOptions): Work {
-  const {
-    from = 'kernel',
-    to = from === 'hyp' ? 'kernel' : 'hyp',
-    annotate,
-    unchecked,
-    format,
-    strict,
-    stats,
-  } = options
+/** From where to where: what the options say, or the defaults. */
+interface Direction {
+  /** Absent: kernel and hyp addresses alike. */
+  readonly from?: Space
+  readonly to: Space | 'name'
+}
+
+function directionOf(layout: HypLayout, options: TranslateOptions): Direction {
+  const { from, to = from === 'hyp' ? 'kernel' : 'hyp', unchecked } = options
+  if (to === 'name') return { ...(from && { from }), to }
+  const sources = sourceSpaces(layout, unchecked ? (from ?? 'kernel') : from, to)
+  return { ...(sources.length === 1 && { from: sources[0]! }), to }
+}
+
+function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work {
+  const { from, to, annotate, unchecked, format, strict, stats } = options
   const order = orderOf(format)
-  const countAll = Boolean(strict || stats)
-  if (to === 'name') {
-    const namer = namerOf(layout, options, options.from)
-    const text = (chunk: number) => new NameRewriter(namer, { countAll, chunk })
-    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
+  const countAll = Boolean(stats)
+  // Of raw words every one is an address; in text those are that lie where the layout expects them.
+  const gaps = (covered: readonly Range[], target: Space) =>
+    !strict || unchecked
+      ? []
+      : order !== undefined
+        ? complementOf(covered)
+        : gapsOf(layout, sourceSpaces(layout, from, target), covered)
+  // The tags of hyp addresses tell boots apart, where hyp addresses are looked for.
+  const hyp = !unchecked && (from === 'hyp' || (from === undefined && to !== 'hyp'))
+  const cluesOf = (segments: readonly Segment[], symbols?: SymbolTable) =>
+    hyp ? tagClues(layout, segments, symbols) : undefined
+  const watchOf = (segments: readonly Segment[], symbols: SymbolTable) => {
+    const clues = cluesOf(segments, symbols)
+    return clues && new TagWatch(clues)
   }
-  const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
+  if (to === 'name') {
+    const namer = namerOf(layout, options, from)
+    const watch = watchOf([], namer.symbols)
+    const counting = { countAll, gaps: gaps(namedRanges(namer), 'kernel'), ...(watch && { watch }) }
+    const text = (chunk: number) => new NameRewriter(namer, { ...counting, chunk })
+    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order), watch }
+  }
+  const plan = unchecked ? uncheckedPlan(layout, from ?? 'kernel', to) : checkedPlan(layout, from, to)
   if (!unchecked) warnOfPartial(layout, from, to)
+  const covered = plan.kind === 'checked' ? plan.segments : []
+  const counting = { countAll, gaps: gaps(covered, to) }
   if (annotate) {
     const namer = namerOf(layout, options, from)
-    const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, countAll, chunk })
-    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order) }
+    const watch = watchOf(covered, namer.symbols)
+    const also = { ...counting, ...(watch && { watch }) }
+    const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, ...also, chunk })
+    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order), watch }
   }
-  const translation = { plan, format, countAll }
-  return { make: () => newRewriter(translation, CHUNK), parts: { ...translation, jobs: options.jobs } }
+  const clues = cluesOf(covered)
+  const watch = clues && new TagWatch(clues)
+  const translation = { plan, format, ...counting, clues }
+  return { make: () => newRewriter(translation, CHUNK, watch), parts: { ...translation, jobs: options.jobs }, watch }
 }
 
 function namerOf(layout: HypLayout, options: TranslateOptions, from: Space | undefined): Namer {
@@ -323,8 +387,20 @@ function parseCount(text: string): number {
   return Number(text)
 }
 
-async function pump(input: Input, rewriter: Rewriter, output: Output, progress: Progress): Promise<void> {
+/**
+ * @param pause called before it waits for input
+ * @returns the beginning of what came out when nothing in it translated: what went in, but for raw words that get names
+ */
+async function pump(
+  input: Input,
+  rewriter: Rewriter,
+  output: Output,
+  progress: Progress,
+  pause: () => void,
+): Promise<Uint8Array | undefined> {
   const writer = new LateWriter(output)
+  const head: Uint8Array[] = []
+  let missing = HEAD
   for (let turn = 1; ; turn++) {
     const space = rewriter.space()
     let count: number
@@ -333,6 +409,7 @@ async function pump(input: Input, rewriter: Rewriter, output: Output, progress: 
       if (count === 0) {
         // Nothing is left unwritten while this waits, and nobody waits for it.
         await writer.flush()
+        pause()
         count = await input.fill(space)
       }
       // What is there is read without giving way; signals and the progress bar get their turn now and then.
@@ -345,20 +422,73 @@ async function pump(input: Input, rewriter: Rewriter, output: Output, progress: 
     }
     const bytes = rewriter.commit(count, count === 0)
     progress.add(count)
+    if (missing > 0 && bytes.length > 0 && rewriter.counts.translated === 0) {
+      head.push(bytes.slice(0, missing))
+      missing -= Math.min(missing, bytes.length)
+    }
     if (bytes.length > 0) await writer.write(bytes)
-    if (count === 0) return writer.flush()
+    if (count === 0) break
   }
+  await writer.flush()
+  return rewriter.counts.translated === 0 ? Buffer.concat(head) : undefined
 }
 
 /** A direction of which the layout knows only a part is translated in that part, and that is said. */
-function warnOfPartial(layout: HypLayout, from: Space, to: Space): void {
+function warnOfPartial(layout: HypLayout, from: Space | undefined, to: Space): void {
+  const { refusals } = compileDirections(layout, from, to)
+  for (const { from: source, error } of refusals) note(`${source} addresses are not translated: ${error.message}`)
   const image = layout.image !== undefined && layout.kimageVoffset !== undefined
-  if (from === 'kernel' && !image) {
+  const kernel =
+    sourceSpaces(layout, from, to).includes('kernel') && !refusals.some(({ from: source }) => source === 'kernel')
+  if (kernel && !image) {
     note('the layout has no image and kimageVoffset: addresses of the kernel image are not translated')
   }
-  if ((from === 'kernel' || to === 'kernel') && layout.dram === undefined) {
+  if ((kernel || to === 'kernel') && layout.dram === undefined) {
     note('the layout has no dram: addresses of the linear map are not translated')
   }
+}
+
+/** Says that a whole input held nothing to translate, and what its beginning holds instead. */
+function sayNothingTranslated(
+  layout: HypLayout,
+  { from, to, annotate, format, unchecked }: TranslateOptions & Direction,
+  head: Uint8Array | undefined,
+): void {
+  if (unchecked) {
+    note('nothing was translated: the input holds no address')
+    return
+  }
+  const source = from ?? 'kernel or hyp'
+  const named = to === 'name' ? ' that has a name' : ''
+  // Raw words that get names are text by the time they come out.
+  const order = to === 'name' || annotate ? undefined : orderOf(format)
+  const other = head && otherSource(layout, from, to === 'name' ? 'kernel' : to, head, order)
+  const hint =
+    other === undefined
+      ? ''
+      : `; it begins with ${other.count} ${other.space} ${other.count === 1 ? 'address' : 'addresses'}, which --from ${other.space} takes`
+  note(`nothing was translated: the input holds no ${source} address of this layout${named}${hint}`)
+}
+
+/** Watches that have been heard: one warning is enough. */
+const warned = new WeakSet<TagWatch>()
+
+/**
+ * Warns that the input is of another boot than the layout, when that is certain; tells whether it is.
+ * @param soFar more input may come
+ */
+function sayForeign(watch: TagWatch | undefined, soFar = false): boolean {
+  if (watch === undefined) return false
+  if (warned.has(watch)) return true
+  const found = watch.verdict()
+  if (found === undefined) return false
+  warned.add(watch)
+  const { others, own, complete } = found
+  const text = (tag: bigint, tagVal: bigint) => `${formatU64(tag)} (tag_val ${formatU64(tagVal)})`
+  say(
+    `hypva: warning: the layout is of another boot: its tag is ${text(found.ownTag, found.ownTagVal)}, which ${own} addresses carry; ${complete ? '' : 'at least '}${others} carry another${soFar ? ' so far' : ''}, most of them ${text(found.tag, found.tagVal)}. Recover the layout from the evidence of that boot`,
+  )
+  return true
 }
 
 function note(text: string): void {

@@ -15,14 +15,15 @@ const SEGMENT_ALIGN = 0x10000n
  * (/proc/kallsyms), the KASLR offset for a link-time one (System.map, vmlinux).
  * @throws HypvaError `HYPVA_SYMBOLS` when the table fits neither way, with the reason
  */
-export function placeSymbols(table: SymbolTable, { image, kaslrOffset }: HypLayout): bigint {
+export function placeSymbols(table: SymbolTable, layout: HypLayout): bigint {
+  const { image, kaslrOffset } = layout
   // Modules alone are where they are.
   if (!table.modules.includes(undefined)) return 0n
   const text = table.landmarks.get('_text')
   const head = text ?? table.landmarks.get('_stext')
   const [name, slack] = text === undefined ? ['_stext', MOST_HEAD] : ['_text', 0n]
   if (image === undefined) {
-    if (head === undefined || kaslrOffset === undefined) return 0n
+    if (head === undefined || kaslrOffset === undefined) return byIdmap(table, layout, head)
     if (linkedAt(head)) return kaslrOffset
     if (linkedAt(wrap64(head - kaslrOffset))) return 0n
     throw misfit(
@@ -60,6 +61,17 @@ export function placeSymbols(table: SymbolTable, { image, kaslrOffset }: HypLayo
     }
   }
   return shift
+}
+
+/** Where neither image nor KASLR offset tell: by the idmap page, which is a page of the image. */
+function byIdmap(table: SymbolTable, { idmap, kimageVoffset }: HypLayout, head: bigint | undefined): bigint {
+  const start = table.landmarks.get('__hyp_idmap_text_start')
+  if (idmap === undefined || kimageVoffset === undefined || start === undefined) return 0n
+  if (head !== undefined && linkedAt(head)) return 0n
+  const page = wrap64(idmap + kimageVoffset)
+  // With pages of 64 KiB the section begins somewhere in its page.
+  if (wrap64(start - page) < 0x10000n) return 0n
+  throw misfit(table, `__hyp_idmap_text_start is at ${formatU64(start)}, the idmap page at ${formatU64(page)}`)
 }
 
 function linkedAt(address: bigint): boolean {

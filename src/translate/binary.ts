@@ -1,6 +1,7 @@
 import { HypvaError } from '../errors.js'
 import { loadPlan, type Plan } from './plan.js'
 import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
+import type { TagWatch } from './tag-watch.js'
 import { Kernel } from './wasm.js'
 
 /** Byte order of a raw stream of addresses. */
@@ -13,18 +14,24 @@ export class BinaryRewriter implements Rewriter {
   private readonly plan: Plan
   private readonly order: ByteOrder
   private readonly chunk: number
+  private readonly watch: TagWatch | undefined
   /** Bytes at the heap of the last call, and how many of them were whole addresses. */
   private length = 0
   private consumed = 0
   private offset = 0
 
-  /** @param chunk bytes that `space()` has at most, a multiple of 8; 64 KiB by default */
-  constructor(plan: Plan, order: ByteOrder, chunk = 65536) {
+  /**
+   * @param chunk bytes that `space()` has at most, a multiple of 8; 64 KiB by default
+   * @param watch told of the addresses of chunks, to notice a layout of another boot
+   */
+  constructor(plan: Plan, order: ByteOrder, chunk = 65536, watch?: TagWatch) {
     this.kernel = new Kernel(chunk + 8)
     loadPlan(this.kernel, plan)
     this.plan = plan
     this.order = order
     this.chunk = chunk
+    this.watch = watch
+    if (watch !== undefined) this.kernel.setWatch(...watch.ranges)
   }
 
   space(): Uint8Array {
@@ -53,6 +60,7 @@ export class BinaryRewriter implements Rewriter {
     const count = Math.floor(this.length / 8)
     this.consumed = count * 8
     if (this.order === 'be') swapBytes(heap, count)
+    if (this.watch !== undefined) this.watchWords(this.watch, count)
     if (plan.kind === 'macro') {
       maskTag(heap, heap, count)
       counts.translated += count
@@ -60,12 +68,23 @@ export class BinaryRewriter implements Rewriter {
       translateBatch(heap, heap, count, plan.segments.length)
       const found = kernel.counts()
       counts.translated += found.translated
-      if (found.missed > 0 && counts.missed === 0) counts.firstMiss = this.offset + found.firstMiss * 8
+      if (found.missed > 0 && counts.failed === 0) counts.firstFailed = this.offset + found.firstMiss * 8
       counts.missed += found.missed
+      counts.failed += found.missed
     }
     if (this.order === 'be') swapBytes(heap, count)
     counts.bytesOut += this.consumed
     return bytes.subarray(heap, heap + this.consumed)
+  }
+
+  /** Before anything is translated in place. */
+  private watchWords(watch: TagWatch, count: number): void {
+    const { kernel } = this
+    if (!watch.wants(count * 8)) return
+    kernel.exports.watchBatch(kernel.heap, count)
+    if (watch.count(kernel.watched(), count * 8)) {
+      watch.look(new Uint32Array(kernel.exports.memory.buffer, kernel.heap, count * 2), count)
+    }
   }
 
   end(): void {

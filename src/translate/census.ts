@@ -8,6 +8,7 @@ import type { ByteOrder } from './binary.js'
 import type { Namer } from './namer.js'
 import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
 import type { Space } from './segments.js'
+import type { TagWatch } from './tag-watch.js'
 import { Kernel } from './wasm.js'
 
 /** How often addresses of a region were seen. */
@@ -51,6 +52,7 @@ export class Census implements Rewriter {
   private readonly namer: Namer | undefined
   private readonly regions: readonly LocatedRegion[]
   private readonly order: ByteOrder | undefined
+  private readonly watch: TagWatch | undefined
   private readonly chunk: number
   private readonly base: number
   private readonly values: number
@@ -73,10 +75,13 @@ export class Census implements Rewriter {
       readonly namer?: Namer
       readonly order?: ByteOrder
       readonly chunk?: number
+      /** @internal told of all addresses, to notice a layout of another boot */
+      readonly watch?: TagWatch
     } = {},
   ) {
-    const { from, namer, order, chunk = 65536 } = options
+    const { from, namer, order, chunk = 65536, watch } = options
     this.namer = namer
+    this.watch = watch
     this.order = order
     this.chunk = chunk
     const pieces = regionPieces(layout, from)
@@ -89,6 +94,7 @@ export class Census implements Rewriter {
     this.values = (this.base + chunk + HELD + slack + 7) & ~7
     this.counters = (this.values + most + 7) & ~7
     this.kernel.setSegments(pieces.map(({ range }) => ({ ...range, delta: 0n })))
+    if (watch !== undefined) this.kernel.setWatch(...watch.ranges)
     this.perEntry = new Float64Array(namer?.symbols.starts.length ?? 0)
   }
 
@@ -111,6 +117,7 @@ export class Census implements Rewriter {
     this.elsewhere += missed
     counts.translated += count - missed
     counts.missed += missed
+    if (this.watch !== undefined) this.watchValues(this.watch, count, length)
     if (this.namer !== undefined && count > 0) this.name(this.namer, count)
     if (last && this.consumed === this.length) {
       // The next input begins anew: its first token does not touch the last bytes of this one.
@@ -155,6 +162,13 @@ export class Census implements Rewriter {
       symbols: symbols.sort(often),
       named: this.named,
     }
+  }
+
+  private watchValues(watch: TagWatch, count: number, bytes: number): void {
+    const { kernel, values } = this
+    kernel.exports.watchBatch(values, count)
+    if (!watch.count(kernel.watched(), bytes)) return
+    watch.look(new Uint32Array(kernel.exports.memory.buffer, values, 2 * count), count)
   }
 
   private tokens(last: boolean): number {

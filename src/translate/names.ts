@@ -1,14 +1,16 @@
+import { subtract } from '../layout/ranges.js'
 import type { NameOptions } from '../symbols/table.js'
+import { type Range, wrap64 } from '../u64.js'
 import { NameTable } from './name-table.js'
 import type { Namer } from './namer.js'
 import { loadPlan, type Plan } from './plan.js'
-import { TextChunks } from './text-chunks.js'
+import { type Counting, TextChunks } from './text-chunks.js'
 
 /** The kernel's words for "write the name in place of the address" and "apply the macro". */
 const REPLACE = -1
 const MACRO = 0x7fff_ffff
 
-export interface NameRewriterOptions {
+export interface NameRewriterOptions extends Counting {
   /** Translate the address by this plan and put the name behind it; absent: the name takes the address's place. */
   readonly annotate?: Plan
   /** Count every token that gets no name, also those too short to be an address of the source space. */
@@ -30,7 +32,7 @@ export class NameRewriter extends TextChunks {
     const lowest = countAll ? 1 : Math.min(digitsOf(namer.segments[0]!.start), annotate ? lowestOf(annotate) : 16)
     // A token and what separates it from the next give way to at most a name, with its brackets, and sixteen digits.
     const shortest = Math.min(9, lowest + 2) + 1
-    super(chunk, (bytes) => Math.ceil(bytes / shortest) * (table.longest + 3 + 16) + bytes, table.bytes)
+    super(chunk, (bytes) => Math.ceil(bytes / shortest) * (table.longest + 3 + 16) + bytes, options, table.bytes)
     table.load(this.kernel, this.tables)
     if (annotate !== undefined) loadPlan(this.kernel, annotate)
     this.minDigits = lowest
@@ -57,6 +59,28 @@ function tableOf(namer: Namer): NameTable {
     tables.set(namer, table)
   }
   return table
+}
+
+/** Where addresses have a name: what leads to the table, but for the table's holes. */
+export function namedRanges({ symbols, segments, options }: Namer): Range[] {
+  const { starts, names } = symbols
+  const holes: Range[] = []
+  names.forEach((name, i) => {
+    if (name === '' && i + 1 < starts.length) holes.push({ start: starts[i]!, end: starts[i + 1]! })
+  })
+  const whole = { start: starts[0]!, end: starts.at(-1)! }
+  // A return address is looked up by the one before it.
+  const before = options.returnAddresses ? 1n : 0n
+  return segments.flatMap(({ start, end, delta }) => {
+    const shift = (x: bigint) => wrap64(x + delta)
+    const size = end - start
+    const target = { start: shift(start), end: shift(start) + size }
+    const outside = [{ start: 0n, end: whole.start }, ...holes, { start: whole.end, end: 1n << 64n }]
+    return subtract([target], outside).map((range) => {
+      const from = wrap64(range.start - delta) + before
+      return { start: from, end: from + (range.end - range.start) }
+    })
+  })
 }
 
 function digitsOf(address: bigint): number {

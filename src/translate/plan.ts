@@ -1,7 +1,7 @@
 import { HypvaError } from '../errors.js'
 import { macroOf } from '../layout/macro.js'
 import type { HypLayout } from '../layout/types.js'
-import { compileSegments, type Segment, type Space } from './segments.js'
+import { compileDirections, type Segment, type Space } from './segments.js'
 import type { Kernel } from './wasm.js'
 
 /** What a kernel is told to do with each address: look it up in segments, or apply kern_hyp_va unconditionally. */
@@ -9,10 +9,12 @@ export type Plan =
   | { readonly kind: 'checked'; readonly segments: readonly Segment[] }
   | { readonly kind: 'macro'; readonly mask: bigint; readonly tag: bigint }
 
-export function checkedPlan(layout: HypLayout, from: Space, to: Space): Plan {
-  const segments = compileSegments(layout, from, to)
+/** @param from absent: kernel and hyp addresses alike, or kernel addresses when they become hyp addresses */
+export function checkedPlan(layout: HypLayout, from: Space | undefined, to: Space): Plan & { kind: 'checked' } {
+  const { segments } = compileDirections(layout, from, to)
   if (segments.length === 0) {
-    throw new HypvaError('HYPVA_LAYOUT', `layout: none of its memory has both a ${from} and a ${to} address`)
+    const source = from ?? (to === 'hyp' ? 'kernel' : 'kernel or hyp')
+    throw new HypvaError('HYPVA_LAYOUT', `layout: none of its memory has both a ${source} and a ${to} address`)
   }
   return { kind: 'checked', segments }
 }

@@ -31,8 +31,8 @@ export class RawLines implements Rewriter {
   /** As of the text, but counting the bytes of the raw words that came in, and where they stand. */
   get counts(): RewriteCounts {
     const { counts } = this.text
-    const firstMiss = counts.firstMiss < 0 ? -1 : Math.floor(counts.firstMiss / LINE) * 8
-    return { ...counts, bytesIn: this.bytesIn, firstMiss }
+    const firstFailed = counts.firstFailed < 0 ? -1 : Math.floor(counts.firstFailed / LINE) * 8
+    return { ...counts, bytesIn: this.bytesIn, firstFailed }
   }
 
   space(): Uint8Array {

@@ -6,10 +6,15 @@ export interface RewriteCounts {
   bytesOut: number
   /** Addresses that translated. */
   translated: number
-  /** Addresses that did not and stayed as they were. */
+  /** Tokens of text, or raw words, that did not and stayed as they were. */
   missed: number
+  /**
+   * Of these, the addresses that ought to have translated: every one of raw words; of text those that lie where the layout
+   * expects addresses of the source space, counted only when a rewriter is told where that is.
+   */
+  failed: number
   /** Byte offset in the whole input of the first of these; -1 when there is none. */
-  firstMiss: number
+  firstFailed: number
 }
 
 /**
@@ -30,7 +35,7 @@ export interface Rewriter {
 }
 
 export function newCounts(): RewriteCounts {
-  return { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, firstMiss: -1 }
+  return { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, failed: 0, firstFailed: -1 }
 }
 
 /** What several rewriters that shared one input have seen together. */
@@ -40,6 +45,8 @@ export function addCounts(a: RewriteCounts, b: RewriteCounts): RewriteCounts {
     bytesOut: a.bytesOut + b.bytesOut,
     translated: a.translated + b.translated,
     missed: a.missed + b.missed,
-    firstMiss: a.firstMiss < 0 ? b.firstMiss : b.firstMiss < 0 ? a.firstMiss : Math.min(a.firstMiss, b.firstMiss),
+    failed: a.failed + b.failed,
+    firstFailed:
+      a.failed === 0 ? b.firstFailed : b.failed === 0 ? a.firstFailed : Math.min(a.firstFailed, b.firstFailed),
   }
 }

@@ -69,6 +69,42 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
   return tidy(segments, from)
 }
 
+/**
+ * What the addresses are when nobody says: kernel addresses for `hyp`, kernel and hyp addresses alike for every other space.
+ * The two never meet: kernel addresses are in the upper half of 2^64, hyp addresses below 2^52.
+ */
+export function sourceSpaces(layout: HypLayout, from: Space | undefined, to: Space): readonly Space[] {
+  if (from !== undefined) return [from]
+  return to === 'hyp' || layout.mode === 'vhe' ? ['kernel'] : ['kernel', 'hyp']
+}
+
+/** The segments that lead into a space, and what the layout lacks for some of its source spaces. */
+export interface Directions {
+  readonly segments: readonly DirectedSegment[]
+  /** The source spaces that the layout does not lead from, with what it lacks or what is wrong with it. */
+  readonly refusals: readonly { readonly from: Space; readonly error: HypvaError }[]
+}
+
+/**
+ * Compiles the directions from one space, or from all that `sourceSpaces` gives, to one list.
+ * @throws as `compileSegments`, when the layout leads from none of them
+ */
+export function compileDirections(layout: HypLayout, from: Space | undefined, to: Space): Directions {
+  const segments: DirectedSegment[] = []
+  const refusals: { from: Space; error: HypvaError }[] = []
+  const sources = sourceSpaces(layout, from, to)
+  for (const source of sources) {
+    try {
+      segments.push(...compileSegments(layout, source, to))
+    } catch (error) {
+      if (!(error instanceof HypvaError)) throw error
+      refusals.push({ from: source, error })
+    }
+  }
+  if (refusals.length === sources.length) throw refusals[0]!.error
+  return { segments: segments.sort((a, b) => (a.start < b.start ? -1 : 1)), refusals }
+}
+
 /** With VHE the host itself runs at EL2: hyp addresses are kernel addresses. */
 function canonical(layout: HypLayout, space: Space): Space {
   return space === 'hyp' && layout.mode === 'vhe' ? 'kernel' : space

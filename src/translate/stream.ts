@@ -4,7 +4,8 @@ import type { Rewriter } from './rewriter.js'
 
 /**
  * A rewriter as a Web stream. A chunk is passed on as soon as it is decided: line in, line out.
- * @param onMiss makes the error with which the stream fails at the first miss, from its byte offset; absent: misses pass
+ * @param onMiss makes the error with which the stream fails at the first address that ought to have translated, from its byte
+ *   offset; absent: misses pass
  */
 export function rewriterStream(
   rewriter: Rewriter,
@@ -12,7 +13,7 @@ export function rewriterStream(
 ): TransformStream<Uint8Array, Uint8Array> {
   const step = (length: number, last: boolean, controller: TransformStreamDefaultController<Uint8Array>) => {
     const out = rewriter.commit(length, last)
-    if (onMiss !== undefined && rewriter.counts.missed > 0) throw onMiss(rewriter.counts.firstMiss)
+    if (onMiss !== undefined && rewriter.counts.failed > 0) throw onMiss(rewriter.counts.firstFailed)
     if (out.length > 0) controller.enqueue(out.slice())
   }
   return new TransformStream<Uint8Array, Uint8Array>({

@@ -1,11 +1,26 @@
+import type { Range } from '../u64.js'
 import { CUT_CONTEXT } from './cuts.js'
 import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
+import type { TagWatch } from './tag-watch.js'
 import { Kernel } from './wasm.js'
 
 /** Bytes of a token that may have to wait for the next chunk: 0x and sixteen digits. */
 const HELD = 18
 /** What a text kernel wants free around a chunk and behind what it writes: TEXT_SLACK of assembly/memory.ts. */
 const SLACK = 128
+/** Bytes of text whose addresses are looked at together. */
+const PIECE = 8192
+
+/** What is counted besides the tokens that translate. */
+export interface Counting {
+  /**
+   * Where addresses lie that ought to translate and do not (gapsOf): those are counted as failed. Each chunk is looked through
+   * for them first, which takes about as long as rewriting it. Ascending, disjoint.
+   */
+  readonly gaps?: readonly Range[]
+  /** Told of the addresses of each chunk, to notice a layout of another boot. */
+  readonly watch?: TagWatch
+}
 
 /** Text on its way through a kernel: chunks, what is held back between them, and what was counted. */
 export abstract class TextChunks implements Rewriter {
@@ -19,6 +34,12 @@ export abstract class TextChunks implements Rewriter {
   /** Bytes at `base` of the last call, and how many of them were dealt with. */
   protected length = 0
   private readonly chunk: number
+  private readonly gaps: readonly Range[]
+  private readonly gapsAt: number
+  /** Digits of the lowest of their addresses. */
+  private readonly gapDigits: number
+  private readonly watch: TagWatch | undefined
+  private readonly valuesAt: number
   private consumed = 0
   private offset = 0
 
@@ -26,14 +47,21 @@ export abstract class TextChunks implements Rewriter {
    * @param chunk bytes that `space()` has at most
    * @param room gives the most bytes that come out of so many
    */
-  constructor(chunk: number, room: (bytes: number) => number, extra = 0) {
+  constructor(chunk: number, room: (bytes: number) => number, { gaps = [], watch }: Counting, extra = 0) {
     const most = chunk + HELD
     const before = 2 * SLACK + most
-    this.kernel = new Kernel(before + room(most) + SLACK + 8 + extra)
+    this.kernel = new Kernel(before + room(most) + SLACK + 8 + extra + gaps.length * 24 + (watch ? 2 * PIECE : 0))
     this.chunk = chunk
     this.base = this.kernel.heap + SLACK
     this.dst = this.kernel.heap + before
     this.tables = (this.dst + room(most) + SLACK + 7) & ~7
+    this.gaps = gaps
+    this.gapsAt = this.tables + extra
+    this.gapDigits = (gaps[0]?.start ?? 0n).toString(16).length
+    this.kernel.putRanges(this.gapsAt, gaps)
+    this.watch = watch
+    this.valuesAt = this.gapsAt + gaps.length * 24
+    if (watch !== undefined) this.kernel.setWatch(...watch.ranges)
   }
 
   /** Runs the kernel over the `length` bytes at `base`; where the text that comes out begins. */
@@ -68,17 +96,39 @@ export abstract class TextChunks implements Rewriter {
   commit(length: number, last: boolean): Uint8Array {
     const { kernel, counts } = this
     this.length += length
+    if (this.gaps.length > 0) this.countFailed(last)
     const at = this.rewrite(last)
     this.consumed = kernel.consumed
     const found = kernel.counts()
     counts.bytesIn += length
     counts.translated += found.translated
-    if (found.missed > 0 && counts.missed === 0) counts.firstMiss = this.offset + found.firstMiss
     counts.missed += found.missed
     const { produced } = kernel
     counts.bytesOut += produced
+    if (this.watch?.count(kernel.watched(), length)) this.look(this.watch, last)
     return kernel.bytes.subarray(at, at + produced)
   }
 
   end(): void {}
+
+  /** Shows the watch the chunk's addresses: those that did not translate still stand where they were. */
+  private look(watch: TagWatch, last: boolean): void {
+    const { kernel, base, length, valuesAt } = this
+    const words = new Uint32Array(kernel.exports.memory.buffer, valuesAt, PIECE / 2)
+    for (let at = 0; at < length; at += kernel.consumed) {
+      const size = Math.min(PIECE, length - at)
+      const end = at + size === length
+      const count = kernel.exports.tokenValues(base + at, size, valuesAt, last && end ? 1 : 0)
+      if (!watch.look(words, count) || end) return
+    }
+  }
+
+  /** Before anything is rewritten in place. */
+  private countFailed(last: boolean): void {
+    const { kernel, counts, base, length, gaps, gapsAt, gapDigits } = this
+    kernel.exports.countText(base, length, last ? 1 : 0, gapsAt, gaps.length, gapDigits)
+    const { missed, firstMiss } = kernel.counts()
+    if (missed > 0 && counts.failed === 0) counts.firstFailed = this.offset + firstMiss
+    counts.failed += missed
+  }
 }

@@ -1,10 +1,10 @@
 import { loadPlan, type Plan } from './plan.js'
-import { TextChunks } from './text-chunks.js'
+import { type Counting, TextChunks } from './text-chunks.js'
 
 /** The kernel's word for "apply the macro". */
 const MACRO = 0xffff_ffff
 
-export interface TextOptions {
+export interface TextOptions extends Counting {
   /**
    * Count every token that does not translate. Otherwise tokens too short for any address of the source space are passed
    * over unseen, which is faster.
@@ -22,7 +22,7 @@ export class TextRewriter extends TextChunks {
   constructor(plan: Plan, options: TextOptions = {}) {
     const { countAll = false, chunk = 65536 } = options
     // Text grows five times at most: 0x1 and a blank become 0x, sixteen digits and a blank.
-    super(chunk, (bytes) => 5 * bytes)
+    super(chunk, (bytes) => 5 * bytes, options)
     loadPlan(this.kernel, plan)
     this.segments = plan.kind === 'macro' ? MACRO : plan.segments.length
     const lowest = plan.kind === 'macro' || countAll ? 0n : plan.segments[0]!.start

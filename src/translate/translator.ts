@@ -2,26 +2,31 @@ import { HypvaError, HypvaTypeError } from '../errors.js'
 import { checkLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import type { SymbolTable } from '../symbols/table.js'
-import { assertU64, describe, formatU64, wrap64 } from '../u64.js'
+import { assertU64, describe, formatU64, type Range, wrap64 } from '../u64.js'
 import { allocateResident, type BatchResult, type ResidentBatch, runBatch } from './batch.js'
 import { BinaryRewriter, type ByteOrder } from './binary.js'
+import { gapsOf } from './expected.js'
 import { type Explanation, explainAddress, missReason } from './explain.js'
 import { createNamer, type NameBatch, type Namer } from './namer.js'
-import { NameRewriter } from './names.js'
+import { NameRewriter, namedRanges } from './names.js'
 import { checkedPlan, type Plan, uncheckedPlan } from './plan.js'
-import { findSegment, type Segment, SPACES, type Space } from './segments.js'
+import { findSegment, type Segment, SPACES, type Space, sourceSpaces } from './segments.js'
 import { rewriterStream } from './stream.js'
 import { TextRewriter } from './text.js'
 
 /** The direction of a translator, and what it does with an address that has no place in it. */
 export interface TranslatorOptions {
-  /** What the addresses that go in are. Default `kernel`. */
+  /**
+   * What the addresses that go in are. Absent: `kernel` when they become hyp addresses; otherwise kernel and hyp addresses
+   * alike, each translated as what it is (kernel addresses are in the upper half of 2^64, hyp addresses below 2^52).
+   */
   readonly from?: Space
   /** What comes out. Default `hyp`. */
   readonly to?: Space
   /**
    * Fail at the first miss of a batch or stream instead of leaving it as it was. What stands before that address has been
-   * translated already.
+   * translated already. In text only addresses that ought to translate count: those that lie where the layout expects
+   * addresses of the source space (a hole of DRAM, the tag of another boot); other numbers pass.
    */
   readonly strict?: boolean
   /**
@@ -50,7 +55,8 @@ export class MissError extends HypvaError {
 /** One direction of one layout. Make it once, use it for any number of addresses. */
 export class Translator {
   readonly layout: HypLayout
-  readonly from: Space
+  /** What goes in; absent: kernel and hyp addresses alike. */
+  readonly from?: Space
   readonly to: Space
   /** The direction as ranges and constants, ascending: all that the kernels know. Empty when unchecked. */
   readonly segments: readonly Segment[]
@@ -62,7 +68,7 @@ export class Translator {
   /** @internal use createTranslator */
   constructor(
     layout: HypLayout,
-    from: Space,
+    from: Space | undefined,
     to: Space,
     strict: boolean,
     plan: Plan,
@@ -70,7 +76,7 @@ export class Translator {
   ) {
     this.naming = naming
     this.layout = layout
-    this.from = from
+    if (from !== undefined) this.from = from
     this.to = to
     this.strict = strict
     this.plan = plan
@@ -86,7 +92,7 @@ export class Translator {
    */
   translate(address: bigint): bigint {
     const result = this.tryTranslate(address)
-    if (result === undefined) throw new MissError(address, missReason(this.layout, this.from, this.to, address))
+    if (result === undefined) throw this.miss(address)
     return result
   }
 
@@ -102,7 +108,7 @@ export class Translator {
   /** Every step of a translation with its numbers, the address in all spaces, and the reason of a miss. */
   explain(address: bigint): Explanation {
     assertU64(address, 'address')
-    return explainAddress(this.layout, this.from, this.to, address, this.plan.kind === 'macro')
+    return explainAddress(this.layout, this.sourceOf(address), this.to, address, this.plan.kind === 'macro')
   }
 
   /**
@@ -140,8 +146,7 @@ export class Translator {
    * other byte as it was. What is an address in text: see the README.
    */
   textStream(): TransformStream<Uint8Array, Uint8Array> {
-    const rewriter = new TextRewriter(this.plan, { countAll: this.strict })
-    return rewriterStream(rewriter, this.onMiss())
+    return rewriterStream(new TextRewriter(this.plan, this.failing(this.segments)), this.onMiss())
   }
 
   /**
@@ -173,19 +178,25 @@ export class Translator {
 
   /** A stream of text in which every address of the source space that has a name gives way to it. Throws as `name`. */
   nameStream(): TransformStream<Uint8Array, Uint8Array> {
-    return rewriterStream(new NameRewriter(this.namer(), { countAll: this.strict }), this.onMiss())
+    return rewriterStream(new NameRewriter(this.namer(), this.failing(namedRanges(this.namer()))), this.onMiss())
   }
 
   /** As `textStream()`, with ` <name>` behind each address that has one. Throws as `name`. */
   annotateStream(): TransformStream<Uint8Array, Uint8Array> {
-    const rewriter = new NameRewriter(this.namer(), { annotate: this.plan, countAll: this.strict })
+    const rewriter = new NameRewriter(this.namer(), { annotate: this.plan, ...this.failing(this.segments) })
     return rewriterStream(rewriter, this.onMiss())
   }
 
   private namer(): Namer {
     const { symbols = [], rawNames = false } = this.naming
-    this.madeNamer ??= createNamer(this.layout, symbols, { from: this.from, rawNames })
+    this.madeNamer ??= createNamer(this.layout, symbols, { ...(this.from && { from: this.from }), rawNames })
     return this.madeNamer
+  }
+
+  /** With `strict`: what a stream of text fails at. Unchecked, everything translates. */
+  private failing(covered: readonly Range[]): { gaps?: readonly Range[] } {
+    if (!this.strict || this.plan.kind === 'macro') return {}
+    return { gaps: gapsOf(this.layout, sourceSpaces(this.layout, this.from, this.to), covered) }
   }
 
   private onMiss(): ((offset: number) => HypvaError) | undefined {
@@ -193,28 +204,44 @@ export class Translator {
   }
 
   private batchMiss(address: bigint, index: number): MissError {
-    return new MissError(address, missReason(this.layout, this.from, this.to, address), ` (index ${index})`)
+    return this.miss(address, ` (index ${index})`)
   }
 
   private streamMiss(offset: number): HypvaError {
-    return new HypvaError('HYPVA_MISS', `byte ${offset}: an address that is no ${this.from} address of this layout`)
+    const source = this.from ?? 'kernel or hyp'
+    return new HypvaError('HYPVA_MISS', `byte ${offset}: an address that is no ${source} address of this layout`)
+  }
+
+  private miss(address: bigint, where = ''): MissError {
+    return new MissError(address, missReason(this.layout, this.sourceOf(address), this.to, address), where)
+  }
+
+  /** The space that an address is taken in: where both are, its half decides. */
+  private sourceOf(address: bigint): Space {
+    return this.from ?? (address >> 63n === 0n ? 'hyp' : 'kernel')
   }
 }
 
 /**
- * A translator for one direction of a layout.
+ * A translator for one direction of a layout. Without `from` it takes kernel addresses to hyp addresses, and kernel and hyp
+ * addresses alike to any other space; where the layout knows only one of these two directions, the other's addresses miss.
  * @throws MissingFieldError (`HYPVA_MISSING_FIELD`) when the layout lacks a field the direction needs, named with the ways
  * to learn it; HypvaError (`HYPVA_LAYOUT`) for a layout that contradicts itself
+ * @example
+ * createTranslator(layout, { to: 'phys' }).translate(0x89b380ef1c00n) // a hyp address: 0x40ef1c00n
+ * createTranslator(layout, { to: 'phys' }).translate(0xffffad4306ef1c00n) // a kernel address: 0x40ef1c00n
  */
 export function createTranslator(layout: HypLayout, options: TranslatorOptions = {}): Translator {
   checkLayout(layout)
   if (typeof options !== 'object' || options === null) {
     throw new HypvaTypeError('HYPVA_ARGUMENT', `options: expected an object, got ${describe(options)}`)
   }
-  const { from = 'kernel', to = 'hyp', strict = false, unchecked = false, symbols, rawNames = false } = options
-  assertSpace(from, 'from')
+  const { to = 'hyp', strict = false, unchecked = false, symbols, rawNames = false } = options
   assertSpace(to, 'to')
-  const plan = unchecked ? uncheckedPlan(layout, from, to) : checkedPlan(layout, from, to)
+  if (options.from !== undefined) assertSpace(options.from, 'from')
+  const sources = sourceSpaces(layout, unchecked ? (options.from ?? 'kernel') : options.from, to)
+  const from = sources.length === 1 ? sources[0] : undefined
+  const plan = unchecked ? uncheckedPlan(layout, from ?? 'kernel', to) : checkedPlan(layout, from, to)
   return new Translator(layout, from, to, strict, plan, { ...(symbols && { symbols }), rawNames })
 }
 

@@ -1,5 +1,5 @@
 import { HypvaError } from '../errors.js'
-import { U64_MAX } from '../u64.js'
+import { type Range, U64_MAX } from '../u64.js'
 import { KERNEL_WASM_BASE64 } from './kernel.generated.js'
 import type { Segment } from './segments.js'
 
@@ -9,6 +9,7 @@ interface KernelExports {
   resultAt(): number
   macroAt(): number
   segmentsAt(): number
+  watchAt(): number
   segmentCapacity(): number
   heapAt(): number
   namesAt(): number
@@ -17,6 +18,7 @@ interface KernelExports {
   maskTag(src: number, dst: number, count: number): void
   swapBytes(at: number, count: number): void
   translateBatch(src: number, dst: number, count: number, segments: number): void
+  watchBatch(src: number, count: number): void
   scanPatch(start: number, end: number, hits: number, capacity: number): number
   rewriteText(src: number, length: number, dst: number, last: number, segments: number, minDigits: number): number
   nameBatch(src: number, entries: number, offsets: number, count: number, segments: number, before: number): void
@@ -32,10 +34,12 @@ interface KernelExports {
   ): void
   hexLines(src: number, dst: number, count: number): void
   tokenValues(src: number, length: number, dst: number, last: number): number
+  countText(src: number, length: number, last: number, table: number, ranges: number, minDigits: number): void
   tally(src: number, count: number, segments: number, counters: number): void
 }
 
 const WASM_PAGE = 65536
+const SIGN = 1n << 63n
 
 let compiled: WebAssembly.Module | undefined
 
@@ -118,6 +122,15 @@ export class Kernel {
     this.putSegments(this.exports.nameSegmentsAt(), segments)
   }
 
+  /** The two ranges whose addresses text kernels and watchBatch count; see WATCH of assembly/memory.ts. */
+  setWatch(...ranges: readonly [Range, Range]): void {
+    const at = this.exports.watchAt()
+    ranges.forEach(({ start, end }, i) => {
+      this.view.setBigUint64(at + 8 * i, start ^ SIGN, true)
+      this.view.setBigUint64(at + 16 + 8 * i, (end - start) ^ SIGN, true)
+    })
+  }
+
   /** Says where the symbol table is; see NAMES of assembly/memory.ts. */
   setNames(names: NamePlaces): void {
     const { view } = this
@@ -131,6 +144,14 @@ export class Kernel {
     view.setUint32(at + 32, names.shift, true)
   }
 
+  /** Puts ranges at a place in the heap, in the form of segments that lead nowhere. */
+  putRanges(at: number, ranges: readonly Range[]): void {
+    this.putSegments(
+      at,
+      ranges.map(({ start, end }) => ({ start, end, delta: 0n })),
+    )
+  }
+
   private putSegments(at: number, segments: readonly Segment[]): void {
     for (const { start, end, delta } of segments) {
       // A size of 2^64 is 0 in 64 bits, and would match nothing. No checked layout has a range as large.
@@ -142,12 +163,18 @@ export class Kernel {
     }
   }
 
-  /** Counts of the last call of translateBatch or rewriteText. */
+  /** Counts of the last call; firstMiss is that of translateBatch, nameBatch and countText, which alone look for it. */
   counts(): KernelResult {
     // Counts of one call fit 32 bits, and "none" is all ones: the lower halves say it all, without a bigint.
     const { words, result } = this
     const at = result >> 2
     return { missed: words[at]!, translated: words[at + 2]!, firstMiss: words[at + 4]! | 0 }
+  }
+
+  /** How many addresses of the last call lay in the ranges of setWatch. */
+  watched(): readonly [number, number] {
+    const at = this.result >> 2
+    return [this.words[at + 8]!, this.words[at + 10]!]
   }
 
   get consumed(): number {

@@ -80,7 +80,12 @@ describe('however many jobs, the bytes are those of a pipe', () => {
   test('counts and the first miss are those of the whole', () => {
     const blanks = Buffer.alloc(2 * BLOCK, ' ')
     blanks.write('0x89b380ef1c00', 5000)
-    const input = Buffer.concat([blanks, Buffer.from('0x1234 '), Buffer.alloc(BLOCK, ' 0x5678 ')])
+    // Of another boot.
+    const input = Buffer.concat([
+      blanks,
+      Buffer.from('0x91b380000000 '),
+      Buffer.alloc(BLOCK, ' 0x91b380000008 0x5678 '),
+    ])
     const args = ['--from', 'hyp', '--strict', '--stats']
     const piped = translatePiped(input, ...args)
     expect(piped.err).toContain(`byte ${2 * BLOCK}`)

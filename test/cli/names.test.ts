@@ -42,12 +42,20 @@ describe('translate', () => {
   })
 
   test('--strict and --stats', () => {
-    const { code, err, out } = hypva([...base, '--to', 'name', '--strict', '--stats'], { input: `${HVC} 0x5\n` })
-    expect(out.toString()).toBe('__host_hvc+0x0/0x6c8 [nVHE] 0x5\n')
+    // The last one is DRAM at EL2, which no symbol covers.
+    const { code, err, out } = hypva([...base, '--to', 'name', '--strict', '--stats'], {
+      input: `${HVC} 0x5 0x89b390000000\n`,
+    })
+    expect(out.toString()).toBe('__host_hvc+0x0/0x6c8 [nVHE] 0x5 0x89b390000000\n')
     expect(err).toMatch(
-      /^addresses: 1 translated, 1 left.*\nhypva: addresses that did not translate: 1, the first at standard input, byte 15\n$/,
+      /^addresses: 1 translated, 2 other numbers unchanged; .*\nhypva: addresses that did not translate: 1, the first at standard input, byte 19\n$/,
     )
     expect(code).toBe(1)
+    const fine = hypva([...base, '--to', 'name', '--strict'], { input: `${HVC} 0x5 123456789abc 0x7fff12345678\n` })
+    expect([fine.code, fine.err]).toEqual([0, ''])
+    const words = new Uint8Array(BigUint64Array.of(BigInt(HVC), 5n).buffer)
+    const raw = hypva([...base, '--to', 'name', '--strict', '--format', 'u64le'], { input: words })
+    expect(raw.err).toMatch(/did not translate: 1, the first at standard input, byte 8\n$/)
   })
 
   test('symbols in gzip, on stdin, several', () => {

@@ -67,7 +67,7 @@ describe('nothing is loaded that a command does not use', () => {
 test('the kernels are compiled once, whatever the jobs', () => {
   const text = join(dir, 'text')
   writeFileSync(text, 'pc 0x89b380ef1c00\n'.repeat(400_000))
-  const threads = loadedBy('translate', text, '-l', LAYOUT, '-o', join(dir, 'out'), '--jobs', '3')
+  const threads = loadedBy('translate', text, '-l', LAYOUT, '--from', 'hyp', '-o', join(dir, 'out'), '--jobs', '3')
   expect(threads.map(({ isMainThread }) => isMainThread).sort()).toEqual([false, false, true])
   expect(threads.map(({ compiled }) => compiled).sort()).toEqual([0, 0, 1])
 })

@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { createNamer, createTranslator, type HypLayout, parseSymbols } from '../../src/index.ts'
-import { NameRewriter } from '../../src/translate/names.ts'
+import { complementOf } from '../../src/translate/expected.ts'
+import { NameRewriter, namedRanges } from '../../src/translate/names.ts'
 import { checkedPlan } from '../../src/translate/plan.ts'
 import { RawLines } from '../../src/translate/raw-lines.ts'
 import type { Rewriter } from '../../src/translate/rewriter.ts'
@@ -173,28 +174,45 @@ describe('text', () => {
     const short = '0x1 '.repeat(3000)
     const counted = new NameRewriter(namer, { chunk: 4096, countAll: true })
     expect(fromLatin1(run(counted, latin1(short), []))).toBe(short)
-    expect(counted.counts).toMatchObject({ translated: 0, missed: 3000, firstMiss: 0 })
+    expect(counted.counts).toMatchObject({ translated: 0, missed: 3000, failed: 0, firstFailed: -1 })
+  })
+
+  test('where names are, every boundary of every symbol', () => {
+    for (const returnAddresses of [false, true]) {
+      const other = createNamer(layout, table, { returnAddresses })
+      const ranges = namedRanges(other)
+      const edges = symbols.flatMap(({ start }) => [start - TEXT + HYP, start])
+      for (const edge of edges) {
+        for (const x of [edge - 1n, edge, edge + 1n]) {
+          const inside = ranges.some(({ start, end }) => x >= start && x < end)
+          if (inside !== (other.name(x) !== undefined)) expect([x, inside]).toEqual([x, other.name(x) !== undefined])
+        }
+      }
+      expect(ranges.length).toBeGreaterThan(1)
+    }
   })
 
   test('counts and the first miss', () => {
-    const rewriter = new NameRewriter(namer, { countAll: true, chunk: 64 })
+    const gaps = complementOf(namedRanges(namer))
+    const rewriter = new NameRewriter(namer, { countAll: true, chunk: 64, gaps })
     const input = `${HYP.toString(16)} x ${HYP.toString(16)} 0x5 ${HYP.toString(16)} 0x6`
     run(rewriter, latin1(input), [])
-    expect(rewriter.counts).toMatchObject({ translated: 3, missed: 2, firstMiss: input.indexOf('0x5') })
+    expect(rewriter.counts).toMatchObject({ translated: 3, missed: 2, failed: 2, firstFailed: input.indexOf('0x5') })
   })
 
   test.each(['le', 'be'] as const)('raw words, %s: one line each', (order) => {
     const list = [HYP, 5n, HYP + 100n, TEXT]
     const bytes = Buffer.from(BigUint64Array.from(list).buffer)
     if (order === 'be') bytes.swap64()
-    const make = () => new RawLines((chunk) => new NameRewriter(namer, { chunk, countAll: true }), order, 3)
+    const gaps = complementOf(namedRanges(namer))
+    const make = () => new RawLines((chunk) => new NameRewriter(namer, { chunk, countAll: true, gaps }), order, 3)
     for (const cuts of [[], [1], [8], [3, 17]]) {
       const want = list.map((x) => `${nameOracle(x) ?? x.toString(16).padStart(16, '0')}\n`).join('')
       expect(fromLatin1(run(make(), bytes, cuts))).toBe(want)
     }
     const counted = make()
     run(counted, bytes, [])
-    expect(counted.counts).toMatchObject({ bytesIn: 32, translated: 2, missed: 2, firstMiss: 8 })
+    expect(counted.counts).toMatchObject({ bytesIn: 32, translated: 2, missed: 2, failed: 2, firstFailed: 8 })
     expect(() => run(make(), bytes.subarray(0, 13), [])).toThrow(/byte 8: 5 of the 8 bytes/)
   })
 })

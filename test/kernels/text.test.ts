@@ -1,8 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '../../src/translate/plan.ts'
+import { type TagClues, TagWatch } from '../../src/translate/tag-watch.ts'
 import { TextRewriter } from '../../src/translate/text.ts'
 import { Kernel } from '../../src/translate/wasm.ts'
+import type { Range } from '../../src/u64.ts'
 import { fromLatin1, latin1, rewriteTextOracle, translateOracle } from '../oracle.ts'
 
 type Checked = Extract<Plan, { kind: 'checked' }>
@@ -66,9 +68,24 @@ const PLANS: Record<string, Checked> = {
   MANY_BANKS,
 }
 
+const within = (x: bigint, { start, end }: Range) => x >= start && x < end
+/** Two ranges whose tokens are counted: twelve digits each. */
+const CLUES: TagClues = {
+  space: {
+    tagLsb: 31,
+    tag: 0x89b3_0000_0000n,
+    region: { start: 1n << 47n, end: 1n << 48n },
+    own: { start: 0x89b3_0000_0000n, end: 0x89b3_8000_0000n },
+  },
+  users: { byDefault: [], atMost: [] },
+  step: 2 ** 30,
+  outputs: [],
+}
+
 /** Runs text through a rewriter in pieces of the given sizes (the last one takes the rest). */
-function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, chunk = 65536) {
-  const rewriter = new TextRewriter(p, { countAll, chunk })
+function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, chunk = 65536, gaps: Range[] = []) {
+  const watch = new TagWatch(CLUES)
+  const rewriter = new TextRewriter(p, { countAll, chunk, gaps, watch })
   const input = latin1(text)
   const out: Uint8Array[] = []
   let at = 0
@@ -85,26 +102,42 @@ function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, ch
   rewriter.space()
   out.push(rewriter.commit(0, true).slice())
   rewriter.end()
-  return { text: fromLatin1(Buffer.concat(out)), counts: rewriter.counts }
+  return { text: fromLatin1(Buffer.concat(out)), counts: rewriter.counts, watched: watch.report() }
+}
+
+/** Every address that lies in no segment. */
+function elsewhere({ segments }: Checked): Range[] {
+  const edges = [0n, ...segments.flatMap(({ start, end }) => [start, end]), 1n << 64n]
+  return edges.flatMap((start, i) => (i % 2 === 0 && start < edges[i + 1]! ? [{ start, end: edges[i + 1]! }] : []))
 }
 
 function check(p: Checked, text: string, cuts: number[] = [], chunk?: number) {
-  const want = rewriteTextOracle(text, (x) => translateOracle(p.segments, x))
-  const got = rewrite(p, text, cuts, true, chunk)
+  const values: bigint[] = []
+  const want = rewriteTextOracle(text, (x) => {
+    values.push(x)
+    return translateOracle(p.segments, x)
+  })
+  const inRegion = values.filter((x) => within(x, CLUES.space.region)).length
+  const own = values.filter((x) => within(x, CLUES.space.own)).length
+  // Failed are those in the gaps: here all that miss.
+  const got = rewrite(p, text, cuts, true, chunk, elsewhere(p))
   expect(got.text).toBe(want.text)
   expect(got.counts).toEqual({
     bytesIn: text.length,
     bytesOut: want.text.length,
     translated: want.translated,
     missed: want.missed,
-    firstMiss: want.firstMiss,
+    failed: want.missed,
+    firstFailed: want.firstMiss,
   })
+  expect(got.watched).toMatchObject({ inRegion, own })
   // Passing over tokens that are too short to translate changes no byte.
   const quick = rewrite(p, text, cuts, false, chunk)
   const fewestDigits = p.segments[0]!.start.toString(16).length
-  const { missed, firstMiss } = rewriteTextOracle(text, (x) => translateOracle(p.segments, x), fewestDigits)
+  const { missed } = rewriteTextOracle(text, (x) => translateOracle(p.segments, x), fewestDigits)
   expect(quick.text).toBe(want.text)
-  expect(quick.counts).toEqual({ ...got.counts, missed, firstMiss })
+  if (fewestDigits <= 12) expect(quick.watched).toMatchObject({ inRegion, own })
+  expect(quick.counts).toEqual({ ...got.counts, missed, failed: 0, firstFailed: -1 })
 }
 
 const SAMPLES = [

@@ -1,0 +1,52 @@
+import type { Range } from '../u64.js'
+import { macroOf } from './macro.js'
+import type { HypLayout } from './types.js'
+
+/** Where linear memory could lie at EL2: all that another boot of the same machine can choose. */
+export interface TagSpace {
+  /** tag_lsb: a tag stands above so many bits (29 to 51). */
+  readonly tagLsb: number
+  /** The layout's own tag, in place. */
+  readonly tag: bigint
+  /** The half of the hyp VA space that the idmap is not in, which is the same in every boot of a machine. */
+  readonly region: Range
+  /** The addresses of it that carry the layout's own tag. */
+  readonly own: Range
+}
+
+/**
+ * The addresses that carry the tag of some boot. Undefined where no tag tells boots apart: in mode vhe, where no bit of the tag
+ * is random, and where the width of hyp addresses is not known. Undefined as well where linear memory is in the lower half: it
+ * is that of small numbers and physical addresses, which are in every trace.
+ */
+export function tagSpace(layout: HypLayout): TagSpace | undefined {
+  const { mode, hypVaBits, tagLsb, tagVal, proposal } = layout
+  if (mode === 'vhe' || proposal !== undefined) return undefined
+  if (hypVaBits === undefined || tagLsb === undefined || tagVal === undefined || tagLsb >= hypVaBits - 1)
+    return undefined
+  const { mask, tag } = macroOf(layout)
+  const half = 1n << BigInt(hypVaBits - 1)
+  if (tag < half || tag >= 2n * half) return undefined
+  return { tagLsb, tag, region: { start: half, end: 2n * half }, own: { start: tag, end: tag + mask + 1n } }
+}
+
+/** Beyond what is random in the place of a program, of its heap and of its stack: what they take themselves. */
+const ROOM = 1n << 32n
+
+/**
+ * Where programs put their addresses, by default: an executable (and its heap) above two thirds of the user addresses, libraries
+ * and stacks below their end (ELF_ET_DYN_BASE and mmap_base() of Linux).
+ * @param random `default`: by as many random bits as kernels set by default (a GiB in bytes); `most`: by as many as can be
+ *   configured (an eighth of the user addresses)
+ */
+export function userRanges({ vaBits, vaBitsActual }: HypLayout, random: 'default' | 'most'): Range[] {
+  // A program gets addresses above 48 bits only when it asks for them.
+  const width = BigInt(Math.min(48, vaBitsActual ?? vaBits ?? 48))
+  const size = 1n << width
+  const spread = random === 'default' ? ROOM : (size >> 3n) + ROOM
+  const program = (2n * size) / 3n
+  return [
+    { start: program & ~0xffffn, end: program + spread },
+    { start: size - spread, end: size },
+  ]
+}

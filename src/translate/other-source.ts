@@ -1,0 +1,63 @@
+import type { HypLayout } from '../layout/types.js'
+import type { ByteOrder } from './binary.js'
+import { compileSegments, type Segment, type Space, sourceSpaces } from './segments.js'
+import { Kernel } from './wasm.js'
+
+/** Addresses of a space that was not asked for. */
+export interface OtherSource {
+  readonly space: Space
+  readonly count: number
+}
+
+/** Spaces whose addresses nothing else looks like. */
+const TELLING: readonly Space[] = ['kernel', 'hyp', 'link']
+
+/**
+ * Of a piece of a trace in which nothing translated: the other space that most of its addresses are of, if there is one.
+ * @param bytes text, or raw words in `order`
+ */
+export function otherSource(
+  layout: HypLayout,
+  from: Space | undefined,
+  to: Space,
+  bytes: Uint8Array,
+  order?: ByteOrder,
+): OtherSource | undefined {
+  const asked = sourceSpaces(layout, from, to)
+  let best: OtherSource | undefined
+  for (const space of TELLING) {
+    if (asked.includes(space) || (space === 'hyp' && layout.mode === 'vhe')) continue
+    if (space === 'link' && layout.kaslrOffset === 0n) continue
+    const segments = segmentsOf(layout, space)
+    const count = segments.length === 0 ? 0 : countIn(segments, bytes, order)
+    if (count > (best?.count ?? 0)) best = { space, count }
+  }
+  return best
+}
+
+/** Where the addresses of a space are; nowhere when the layout does not tell. */
+function segmentsOf(layout: HypLayout, space: Space): readonly Segment[] {
+  try {
+    return compileSegments(layout, space, space)
+  } catch {
+    return []
+  }
+}
+
+function countIn(segments: readonly Segment[], bytes: Uint8Array, order: ByteOrder | undefined): number {
+  const slack = 128
+  // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
+  const room = 2 * bytes.length + 16
+  const counters = segments.length * 8
+  const kernel = new Kernel(slack + bytes.length + slack + room + counters + 16)
+  if (segments.length > kernel.segmentCapacity) return 0
+  const base = kernel.heap + slack
+  const values = (base + bytes.length + slack + 7) & ~7
+  kernel.setSegments(segments)
+  kernel.bytes.set(bytes, order === undefined ? base : values)
+  let count = Math.floor(bytes.length / 8)
+  if (order === undefined) count = kernel.exports.tokenValues(base, bytes.length, values, 1)
+  else if (order === 'be') kernel.exports.swapBytes(values, count)
+  kernel.exports.tally(values, count, segments.length, values + room)
+  return count - kernel.counts().missed
+}

@@ -1,6 +1,7 @@
-import { closeSync, constants, fstatSync, openSync, read, readSync, statSync } from 'node:fs'
+import { closeSync, constants, openSync, read, readSync, statSync } from 'node:fs'
 import { createGunzip } from 'node:zlib'
 import { Failure, systemFailure } from './failure.js'
+import { interrupted, nameOf, openForReading, readFailure, STDIN } from './reading.js'
 
 /** A stream of bytes that reads into the caller's memory. */
 export interface Input {
@@ -15,7 +16,6 @@ export interface Input {
   close(): void
 }
 
-const STDIN = 0
 const GZIP_HEADER = 10
 
 /** Refuses inputs that cannot be read before anything is written. */
@@ -36,15 +36,8 @@ export function checkInputs(files: readonly string[]): void {
  * @param blocking wait for a pipe inside of the system call, which is quicker; signals and timers have to wait as well
  */
 export async function openInput(file: string, blocking = false): Promise<Input> {
-  const name = file === '-' ? 'standard input' : file
-  let fd: number
-  try {
-    fd = file === '-' ? STDIN : openSync(file, 'r')
-  } catch (error) {
-    throw systemFailure('cannot read', name, error)
-  }
-  const stat = fstatSync(fd)
-  if (stat.isDirectory()) throw new Failure(`cannot read ${name}: is a directory`)
+  const name = nameOf(file)
+  const { fd, stat } = openForReading(file)
   const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
   const head = await peek(source)
   const whole = head.length === 0 ? source : new Prefixed(head, source)
@@ -56,6 +49,7 @@ class FileInput implements Input {
   readonly name: string
   readonly file: { readonly fd: number; readonly size: number } | undefined
   private readonly fd: number
+  private offset = 0
   constructor(name: string, fd: number, size: number) {
     this.name = name
     this.fd = fd
@@ -66,10 +60,14 @@ class FileInput implements Input {
     return this.fill(space)
   }
   fill(space: Uint8Array): number {
-    try {
-      return readSync(this.fd, space, 0, space.length, null)
-    } catch (error) {
-      throw systemFailure('cannot read', this.name, error)
+    for (;;) {
+      try {
+        const count = readSync(this.fd, space, 0, space.length, null)
+        this.offset += count
+        return count
+      } catch (error) {
+        if (!interrupted(error)) throw readFailure(this.name, error, this.offset)
+      }
     }
   }
   close(): void {
@@ -92,13 +90,14 @@ class PipeInput implements Input {
     this.ready = pipe ? openReady(fd) : undefined
   }
   fill(space: Uint8Array): number | Promise<number> {
-    if (this.blocking) {
+    while (this.blocking) {
       try {
         return readSync(this.fd, space, 0, space.length, null)
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException
         if (code === 'EOF') return 0
-        if (code !== 'EAGAIN') throw systemFailure('cannot read', this.name, error)
+        if (interrupted(error)) continue
+        if (code !== 'EAGAIN') throw readFailure(this.name, error)
         // Somebody else made the pipe non-blocking: nothing waits inside of a call then.
         this.blocking = false
       }
@@ -110,7 +109,8 @@ class PipeInput implements Input {
           // Somebody else made the pipe non-blocking; there is nothing yet.
           else if (error.code === 'EAGAIN') setTimeout(attempt, 2)
           else if (error.code === 'EOF') resolve(0)
-          else reject(systemFailure('cannot read', this.name, error))
+          else if (interrupted(error)) attempt()
+          else reject(readFailure(this.name, error))
         })
       attempt()
     })
@@ -124,9 +124,10 @@ class PipeInput implements Input {
         if (count === 0) break
         length += count
       } catch (error) {
+        if (interrupted(error)) continue
         // What has been read is passed on; what is wrong, if anything is, will be wrong in the next call as well.
         if (length > 0 || (error as NodeJS.ErrnoException).code === 'EAGAIN') break
-        throw systemFailure('cannot read', this.name, error)
+        throw readFailure(this.name, error)
       }
     }
     return length

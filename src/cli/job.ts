@@ -6,6 +6,7 @@ import { CUT_CONTEXT, CUT_WINDOW, cutOffset } from '../translate/cuts.js'
 import { addCounts, newCounts, type RewriteCounts } from '../translate/rewriter.js'
 import type { TextRewriter } from '../translate/text.js'
 import { newRewriter, type Translation } from './format.js'
+import { interrupted } from './reading.js'
 
 /** Bytes by which a block may be longer for the sake of its cuts: CUT_WINDOW, up to a multiple of 8. */
 const CUT_ROOM = (CUT_WINDOW + 7) & ~7
@@ -141,6 +142,7 @@ function readAll({ input }: JobData, into: Uint8Array, position: number): void {
     try {
       count = readSync(input, into, at, into.length - at, position + at)
     } catch (error) {
+      if (interrupted(error)) continue
       throw new SideError('read', error)
     }
     if (count === 0) throw new SideError('read', new Error('the file has become shorter'))

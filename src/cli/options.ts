@@ -1,10 +1,10 @@
-import { readFileSync, readSync } from 'node:fs'
 import { InvalidArgumentError, Option } from 'commander'
 import { parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { SPACES } from '../translate/segments.js'
 import { parseU64 } from '../u64.js'
-import { Failure, systemFailure } from './failure.js'
+import { Failure } from './failure.js'
+import { CALLS, flowOf, join, nameOf, openForReading, type ReadCalls, STDIN, takeUpTo, total } from './reading.js'
 
 /** `-l, --layout FILE`, which most commands need. */
 export function layoutOption(): Option {
@@ -24,28 +24,19 @@ export function readLayout(file: string): HypLayout {
   return inFile(file, () => parseLayout(readText(file)))
 }
 
-/** The text of a small file, `-` being standard input. */
-export function readText(file: string): string {
-  try {
-    return file === '-' ? readStandardInput() : readFileSync(file, 'utf8')
-  } catch (error) {
-    throw systemFailure('cannot read', file === '-' ? 'standard input' : file, error)
-  }
-}
+/** A layout or a machine is a few hundred bytes: larger than this is another file, or one without end. */
+const MOST_TEXT = 1 << 28
 
-function readStandardInput(): string {
-  const chunks: Buffer[] = []
-  for (;;) {
-    const chunk = Buffer.alloc(65536)
-    try {
-      const count = readSync(0, chunk)
-      if (count === 0) return Buffer.concat(chunks).toString('utf8')
-      chunks.push(chunk.subarray(0, count))
-    } catch (error) {
-      // Somebody else made the pipe non-blocking; there is nothing yet.
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
-    }
+/** The text of a small file, `-` being standard input. */
+export function readText(file: string, calls: ReadCalls = CALLS): string {
+  const name = nameOf(file)
+  const { fd } = openForReading(file, calls)
+  try {
+    const pieces = takeUpTo(flowOf(name, fd, undefined, calls), MOST_TEXT)
+    if (total(pieces) > MOST_TEXT) throw new Failure(`cannot read ${name}: more than ${MOST_TEXT >> 20} MiB`)
+    return Buffer.from(join(pieces)).toString('utf8')
+  } finally {
+    if (fd !== STDIN) calls.close(fd)
   }
 }
 

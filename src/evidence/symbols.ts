@@ -1,3 +1,4 @@
+import { ownText } from '../source.js'
 import { isLinkBase, parseSymbolLine } from '../symbols/line.js'
 import type { FileFindings, Quantity } from './facts.js'
 
@@ -52,7 +53,7 @@ export class SymbolReader {
     // Absolute symbols (section sizes, per-CPU offsets) are no addresses.
     if (symbol.type === 'A' || symbol.type === 'a') return true
     if (this.wanted.has(symbol.name) && !this.symbols.has(symbol.name)) {
-      this.symbols.set(symbol.name, { address: symbol.address, line })
+      this.symbols.set(ownText(symbol.name), { address: symbol.address, line })
     }
     return true
   }

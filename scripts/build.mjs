@@ -64,6 +64,10 @@ const bundle = await rolldown({
   input: { program: join(root, 'dist/cli/program.js'), 'job-worker': join(root, 'dist/cli/job-worker.js') },
   platform: 'node',
   external: (id) => id.startsWith('node:'),
+  // pako makes its tables as it is loaded; those of compression, which is not used, are left out when making them is known to be pure.
+  treeshake: {
+    manualPureFunctions: ['Config', 'StaticTreeDesc', 'Array', 'Uint8Array', 'Uint16Array', 'Int32Array'],
+  },
 })
 const { output } = await bundle.write({
   dir: join(root, '.build/cli'),

@@ -71,10 +71,10 @@ export function addDecode(program: Command, status: Status): void {
     })
 }
 
-/** A log of unknown size is one that /proc makes while it is read: reading its beginning may use it up. */
+/** A log of unknown size may be one that /proc makes while it is read: reading its beginning may use it up. */
 function refuseIfNoText(source: FileSource): void {
-  if (source.size === undefined) return
-  const head = new Uint8Array(Math.min(HEAD, source.size))
+  if (source.size === undefined && source.sequential === undefined) return
+  const head = new Uint8Array(Math.min(HEAD, source.size ?? HEAD))
   const length = readFully(source, 0, head)
   refuseUnlessText(head.subarray(0, length), {
     name: source.name,

@@ -25,6 +25,7 @@ const SYSTEM: Readonly<Record<string, string>> = {
   ELOOP: 'too many symbolic links',
   EMFILE: 'too many open files',
   ENXIO: 'no such device',
+  ESTALE: 'stale file handle',
 }
 
 /** An error of the operating system in words: what was being done, to which file, and why it failed. */

@@ -1,12 +1,37 @@
-import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { gunzipSync } from 'node:zlib'
-import { type ByteSource, bytesSource } from '../source.js'
-import { Failure, systemFailure } from './failure.js'
+import { recognise } from '../content.js'
+import { type ByteSource, bytesSource, readFully } from '../source.js'
+import { Failure } from './failure.js'
+import { damaged, gunzipFlow } from './gunzip.js'
 import { isGzip } from './input.js'
-import { isLive, kcoreFailure, refuseMemoryDevice } from './live.js'
+import { isLive } from './live.js'
+import {
+  CALLS,
+  type Flow,
+  fillFrom,
+  flowOf,
+  interrupted,
+  join,
+  nameOf,
+  type OpenOptions,
+  openForReading,
+  type ReadCalls,
+  readFailure,
+  STDIN,
+  takeUpTo,
+  total,
+} from './reading.js'
 
-/** Compressed evidence, and evidence on standard input, is held in memory: this much of it. */
+const GZIP_HEADER = 10
+/** Of what can be read in order only, so much is held in memory where it must be read at any place: an ELF core, symbols. */
 const MOST_HELD = 1 << 28
+/** A pipe that ends within this much is held, and read as often as need be. */
+const SMALL_PIPE = 1 << 25
+/** Compressed data of no more than this many bytes, which make no more than SMALL_TEXT, are decompressed in one piece, which is quicker. */
+const SMALL_GZIP = 1 << 23
+const SMALL_TEXT = 1 << 25
+/** What of the beginning of a longer one is kept to be read again. */
+const KEPT = 1 << 20
 
 export interface FileSource extends ByteSource {
   /** Its bytes were decompressed. */
@@ -14,92 +39,203 @@ export interface FileSource extends ByteSource {
   close(): void
 }
 
-/** Opens FILE, or standard input for `-`, for reading at any place. A gzip file is decompressed. */
-export function openSource(file: string): FileSource {
-  const name = file === '-' ? 'standard input' : file
+interface Opened {
+  readonly source: ByteSource
+  readonly gzip: boolean
+}
+
+/**
+ * Opens FILE, or standard input for `-`. A gzip file is decompressed. A file is read at any place; pipes and decompressed data are
+ * held where they are small, and read in order where they are not.
+ */
+export function openSource(file: string, options: OpenOptions = {}): FileSource {
+  const { calls = CALLS } = options
+  const name = nameOf(file)
+  const { fd, stat } = openForReading(file, options)
+  const close = () => {
+    if (fd !== STDIN) calls.close(fd)
+  }
   try {
-    if (file === '-') return held(name, readAll(0, name))
-    const fd = openSync(file, 'r')
-    const stat = fstatSync(fd)
-    if (stat.isDirectory()) {
-      closeSync(fd)
-      throw new Failure(`cannot read ${name}: is a directory`)
-    }
-    refuseMemoryDevice(name, stat)
-    const head = new Uint8Array(10)
-    // A pipe is read once, from its beginning to its end.
-    if (!stat.isFile()) {
-      const data = readAll(fd, name)
-      closeSync(fd)
-      return held(name, data)
-    }
-    const length = readSync(fd, head, 0, head.length, 0)
-    if (length === head.length && isGzip(head)) {
-      const data = readFileSync(fd)
-      closeSync(fd)
-      return held(name, data)
-    }
-    return {
-      name,
-      // Files of /proc say 0.
-      size: stat.size === 0 ? undefined : stat.size,
-      live: isLive(fd),
-      gzip: false,
-      read: (offset, into) => readSync(fd, into, 0, into.length, offset),
-      close: () => closeSync(fd),
-    }
+    // Standard input may have been read from before, even when it is a file; a live /proc/kcore is never read in order.
+    const anywhere = stat.isFile() && (fd !== STDIN || (stat.size > 0 && isLive(fd)))
+    const { source, gzip } = anywhere
+      ? fileSource(name, fd, stat.size, calls)
+      : pipeSource(name, flowOf(name, fd, undefined, calls))
+    return Object.assign(source, { gzip, close })
   } catch (error) {
-    if (error instanceof Failure) throw error
-    throw kcoreFailure(file, error) ?? systemFailure('cannot read', name, error)
+    close()
+    throw error
   }
 }
 
-/** All of a pipe. */
-function readAll(fd: number, name: string): Uint8Array {
+function fileSource(name: string, fd: number, size: number, calls: ReadCalls): Opened {
+  const begin = () => flowOf(name, fd, 0, calls)
+  const head = new Uint8Array(GZIP_HEADER)
+  if (fillFrom(begin(), head) === GZIP_HEADER && isGzip(head)) {
+    return { source: gzipSource(name, begin(), begin), gzip: true }
+  }
+  const source: ByteSource = {
+    name,
+    // Files of /proc say 0.
+    size: size === 0 ? undefined : size,
+    live: isLive(fd),
+    read(offset, into) {
+      for (;;) {
+        try {
+          return calls.read(fd, into, offset)
+        } catch (error) {
+          if (!interrupted(error)) throw readFailure(name, error, offset)
+        }
+      }
+    },
+  }
+  return { source, gzip: false }
+}
+
+function pipeSource(name: string, flow: Flow): Opened {
+  const head = new Uint8Array(GZIP_HEADER)
+  const known = fillFrom(flow, head)
+  const whole = withHead([head.subarray(0, known)], flow)
+  if (known === GZIP_HEADER && isGzip(head)) return { source: gzipSource(name, whole, undefined), gzip: true }
+  const begun = takeUpTo(whole, SMALL_PIPE)
+  if (total(begun) <= SMALL_PIPE) return { source: bytesSource(name, join(begun)), gzip: false }
+  const source = new SequentialSource(name, withHead(begun, whole), undefined)
+  return { source: beginsAsElf(source) ? bytesSource(name, readWhole(source)) : source, gzip: false }
+}
+
+/** @param again begins the compressed data once more, where that can be */
+function gzipSource(name: string, compressed: Flow, again: (() => Flow) | undefined): ByteSource {
+  const begun = takeUpTo(compressed, SMALL_GZIP)
+  const small = total(begun) <= SMALL_GZIP
+  if (small) {
+    const all = join(begun)
+    const data = saidSize(all) <= SMALL_TEXT ? gunzipUpTo(name, all, SMALL_TEXT) : undefined
+    if (data !== undefined) return bytesSource(name, data)
+  }
+  const restart = small ? replay(begun) : again
+  const whole = gunzipFlow(name, withHead(begun, compressed))
+  const source = new SequentialSource(name, whole, restart && (() => gunzipFlow(name, restart())))
+  if (!beginsAsElf(source)) return source
+  if (restart === undefined) return bytesSource(name, readWhole(source))
+  const pieces = takeUpTo(restart(), MOST_HELD)
+  const data = total(pieces) > MOST_HELD ? undefined : gunzipUpTo(name, join(pieces), MOST_HELD)
+  if (data === undefined) throw tooLarge(source)
+  return bytesSource(name, data)
+}
+
+/** How many bytes the last member says it makes, modulo 2^32: a hint, which saves decompressing for nothing. */
+function saidSize(data: Uint8Array): number {
+  return data.length < 4 ? 0 : new DataView(data.buffer, data.byteOffset).getUint32(data.length - 4, true)
+}
+
+function replay(pieces: readonly Uint8Array[]): () => Flow {
+  return () => withHead(pieces, { next: () => 0 })
+}
+
+function beginsAsElf(source: ByteSource): boolean {
+  const head = new Uint8Array(64)
+  return recognise(head.subarray(0, readFully(source, 0, head)))?.kind === 'elf'
+}
+
+/** Decompressed in one piece; undefined when it makes more than `most` bytes. */
+function gunzipUpTo(name: string, data: Uint8Array, most: number): Uint8Array | undefined {
+  try {
+    return gunzipSync(data, { maxOutputLength: most })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') return undefined
+    throw damaged(name, (error as Error).message)
+  }
+}
+
+/** All bytes of a source; of what is read in order, as much as may be held in memory. */
+export function readWhole(source: ByteSource): Uint8Array {
   const pieces: Uint8Array[] = []
-  let total = 0
-  for (;;) {
-    const piece = new Uint8Array(1 << 16)
-    let count: number
-    try {
-      count = readSync(fd, piece, 0, piece.length, null)
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException
-      if (code === 'EOF') break
-      if (code !== 'EAGAIN') throw error
-      // Somebody else made the pipe non-blocking; there is nothing yet.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
-      continue
-    }
-    if (count === 0) break
-    total += count
-    if (total > MOST_HELD) {
-      throw new Failure(`cannot read ${name}: more than ${MOST_HELD >> 20} MiB in a pipe; give the file itself`)
-    }
-    pieces.push(piece.subarray(0, count))
+  for (let size = 0; ; ) {
+    const piece = new Uint8Array(pieces.length === 0 && source.size !== undefined ? source.size : 1 << 20)
+    const got = readFully(source, size, piece)
+    pieces.push(piece.subarray(0, got))
+    size += got
+    if (source.sequential !== undefined && size > MOST_HELD) throw tooLarge(source)
+    if (got < piece.length || size === source.size) break
   }
-  const all = new Uint8Array(total)
-  let at = 0
-  for (const piece of pieces) {
-    all.set(piece, at)
-    at += piece.length
-  }
-  return all
+  return join(pieces)
 }
 
-function held(name: string, data: Uint8Array): FileSource {
-  const gzip = data.length >= 10 && isGzip(data.subarray(0, 10))
-  let bytes = data
-  if (gzip) {
-    try {
-      bytes = gunzipSync(data, { maxOutputLength: MOST_HELD })
-    } catch (error) {
-      const large = (error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE'
-      const why = large
-        ? `more than ${MOST_HELD >> 20} MiB when decompressed; decompress it first`
-        : `damaged gzip data (${(error as Error).message})`
-      throw new Failure(`cannot read ${name}: ${why}`)
-    }
+function tooLarge({ name, sequential }: ByteSource): Failure {
+  const where = sequential === 'again' ? 'when decompressed; decompress it first' : 'in a pipe; give the file itself'
+  return new Failure(`cannot read ${name}: more than ${MOST_HELD >> 20} MiB ${where}`)
+}
+
+/** Bytes that were read already, which are let go as they are passed on, then the rest. */
+function withHead(pieces: readonly Uint8Array[], rest: Flow): Flow {
+  const waiting = [...pieces].reverse()
+  return {
+    next(into) {
+      for (;;) {
+        const piece = waiting.at(-1)
+        if (piece === undefined) return rest.next(into)
+        const count = Math.min(piece.length, into.length)
+        into.set(piece.subarray(0, count))
+        if (count === piece.length) waiting.pop()
+        else waiting[waiting.length - 1] = piece.subarray(count)
+        if (count > 0) return count
+      }
+    },
   }
-  return { ...bytesSource(name, bytes), gzip, close: () => {} }
+}
+
+/** What comes in order only. Of its beginning a little is kept, for those who look what it is before they read it. */
+class SequentialSource implements ByteSource {
+  readonly name: string
+  readonly size = undefined
+  readonly sequential: 'again' | 'once'
+  private flow: Flow
+  private readonly again: (() => Flow) | undefined
+  private readonly kept = new Uint8Array(KEPT)
+  /** Bytes of `kept` that were read. */
+  private known = 0
+  /** Where the flow stands. */
+  private position = 0
+
+  constructor(name: string, flow: Flow, again: (() => Flow) | undefined) {
+    this.name = name
+    this.sequential = again === undefined ? 'once' : 'again'
+    this.flow = flow
+    this.again = again
+  }
+
+  read(offset: number, into: Uint8Array): number {
+    if (offset < this.known) {
+      const piece = this.kept.subarray(offset, Math.min(this.known, offset + into.length))
+      into.set(piece)
+      return piece.length
+    }
+    if (offset < this.position) this.restart()
+    // What is skipped goes through the caller's memory.
+    while (this.position < offset) {
+      if (this.advance(into.subarray(0, Math.min(into.length, offset - this.position))) === 0) return 0
+    }
+    return this.advance(into)
+  }
+
+  private advance(into: Uint8Array): number {
+    const count = this.flow.next(into)
+    if (this.position === this.known && this.known < KEPT) {
+      const piece = into.subarray(0, Math.min(count, KEPT - this.known))
+      this.kept.set(piece, this.known)
+      this.known += piece.length
+    }
+    this.position += count
+    return count
+  }
+
+  private restart(): void {
+    if (this.again === undefined) {
+      throw new Failure(
+        `cannot read ${this.name} twice: it is a pipe of more than ${SMALL_PIPE >> 20} MiB; give the file itself`,
+      )
+    }
+    this.flow = this.again()
+    this.position = 0
+  }
 }

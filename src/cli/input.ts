@@ -1,8 +1,9 @@
-import { closeSync, constants, fstatSync, openSync, read, readSync, statSync } from 'node:fs'
+import { closeSync, constants, openSync, read, readSync, statSync } from 'node:fs'
 import { createGunzip } from 'node:zlib'
 import { HEAD, undecided } from '../content.js'
 import { Failure, systemFailure } from './failure.js'
-import { kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from './live.js'
+import { kcoreFailure } from './live.js'
+import { interrupted, nameOf, openForReading, readFailure, STDIN } from './reading.js'
 import { refuseUnlessText } from './refuse.js'
 
 /** A stream of bytes that reads into the caller's memory. */
@@ -18,7 +19,6 @@ export interface Input {
   close(): void
 }
 
-const STDIN = 0
 const GZIP_HEADER = 10
 
 /** Refuses inputs that cannot be read before anything is written. */
@@ -43,17 +43,8 @@ export interface InputOptions {
 
 /** Opens a file, or standard input for `-`. Gzip is told by its header and undone. */
 export async function openInput(file: string, { blocking = false, text = false }: InputOptions = {}): Promise<Input> {
-  const name = file === '-' ? 'standard input' : file
-  let fd: number
-  try {
-    fd = file === '-' ? STDIN : openSync(file, 'r')
-  } catch (error) {
-    throw systemFailure('cannot read', name, error)
-  }
-  const stat = fstatSync(fd)
-  if (stat.isDirectory()) throw new Failure(`cannot read ${name}: is a directory`)
-  refuseMemoryDevice(name, stat)
-  refuseLiveMemory(name, fd, stat)
+  const name = nameOf(file)
+  const { fd, stat } = openForReading(file)
   const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
   const regular = stat.isFile() && stat.size > 0
   const head = await peek(source, (bytes) => beginsGzip(bytes) || (text && lacking(bytes, regular)))
@@ -98,6 +89,7 @@ class FileInput implements Input {
   readonly name: string
   readonly file: { readonly fd: number; readonly size: number } | undefined
   private readonly fd: number
+  private offset = 0
   constructor(name: string, fd: number, size: number) {
     this.name = name
     this.fd = fd
@@ -108,10 +100,14 @@ class FileInput implements Input {
     return this.fill(space)
   }
   fill(space: Uint8Array): number {
-    try {
-      return readSync(this.fd, space, 0, space.length, null)
-    } catch (error) {
-      throw systemFailure('cannot read', this.name, error)
+    for (;;) {
+      try {
+        const count = readSync(this.fd, space, 0, space.length, null)
+        this.offset += count
+        return count
+      } catch (error) {
+        if (!interrupted(error)) throw readFailure(this.name, error, this.offset)
+      }
     }
   }
   close(): void {
@@ -134,13 +130,14 @@ class PipeInput implements Input {
     this.ready = pipe ? openReady(fd) : undefined
   }
   fill(space: Uint8Array): number | Promise<number> {
-    if (this.blocking) {
+    while (this.blocking) {
       try {
         return readSync(this.fd, space, 0, space.length, null)
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException
         if (code === 'EOF') return 0
-        if (code !== 'EAGAIN') throw systemFailure('cannot read', this.name, error)
+        if (interrupted(error)) continue
+        if (code !== 'EAGAIN') throw readFailure(this.name, error)
         // Somebody else made the pipe non-blocking: nothing waits inside of a call then.
         this.blocking = false
       }
@@ -152,7 +149,8 @@ class PipeInput implements Input {
           // Somebody else made the pipe non-blocking; there is nothing yet.
           else if (error.code === 'EAGAIN') setTimeout(attempt, 2)
           else if (error.code === 'EOF') resolve(0)
-          else reject(systemFailure('cannot read', this.name, error))
+          else if (interrupted(error)) attempt()
+          else reject(readFailure(this.name, error))
         })
       attempt()
     })
@@ -166,9 +164,10 @@ class PipeInput implements Input {
         if (count === 0) break
         length += count
       } catch (error) {
+        if (interrupted(error)) continue
         // What has been read is passed on; what is wrong, if anything is, will be wrong in the next call as well.
         if (length > 0 || (error as NodeJS.ErrnoException).code === 'EAGAIN') break
-        throw systemFailure('cannot read', this.name, error)
+        throw readFailure(this.name, error)
       }
     }
     return length

@@ -7,6 +7,7 @@ import { addCounts, newCounts, type RewriteCounts } from '../translate/rewriter.
 import { type TagReport, TagWatch } from '../translate/tag-watch.js'
 import type { TextRewriter } from '../translate/text.js'
 import { newRewriter, type Translation } from './format.js'
+import { interrupted } from './reading.js'
 import { writeAll, writeAllLater } from './write.js'
 
 /** Bytes by which a block may be longer for the sake of its cuts: CUT_WINDOW, up to a multiple of 8. */
@@ -150,6 +151,7 @@ function readAll({ input }: JobData, into: Uint8Array, position: number): void {
     try {
       count = readSync(input, into, at, into.length - at, position + at)
     } catch (error) {
+      if (interrupted(error)) continue
       throw new SideError('read', error)
     }
     if (count === 0) throw new SideError('read', new Error('the file has become shorter'))

@@ -1,11 +1,10 @@
-import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { InvalidArgumentError, Option } from 'commander'
 import { parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { SPACES } from '../translate/segments.js'
 import { parseU64 } from '../u64.js'
-import { Failure, systemFailure } from './failure.js'
-import { refuseLiveMemory, refuseMemoryDevice } from './live.js'
+import { Failure } from './failure.js'
+import { CALLS, flowOf, join, nameOf, openForReading, type ReadCalls, STDIN, takeUpTo, total } from './reading.js'
 import { refuseUnlessText } from './refuse.js'
 
 /** `-l, --layout FILE`, which most commands need. */
@@ -26,46 +25,21 @@ export function readLayout(file: string): HypLayout {
   return inFile(file, () => parseLayout(readText(file)))
 }
 
+/** A layout or a machine is a few hundred bytes: larger than this is another file, or one without end. */
+const MOST_TEXT = 1 << 28
+
 /** The text of a small file, `-` being standard input. */
-export function readText(file: string): string {
-  const name = file === '-' ? 'standard input' : file
-  let bytes: Buffer
+export function readText(file: string, calls: ReadCalls = CALLS): string {
+  const name = nameOf(file)
+  const { fd } = openForReading(file, { calls })
   try {
-    bytes = file === '-' ? readStandardInput() : readFile(file)
-  } catch (error) {
-    if (error instanceof Failure) throw error
-    throw systemFailure('cannot read', name, error)
-  }
-  refuseUnlessText(bytes, { name, expected: 'JSON', binary: 'expected a layout or a machine as `hypva` prints it' })
-  return bytes.toString('utf8')
-}
-
-function readFile(file: string): Buffer {
-  const fd = openSync(file, 'r')
-  try {
-    const stat = fstatSync(fd)
-    refuseMemoryDevice(file, stat)
-    refuseLiveMemory(file, fd, stat)
-    return readFileSync(fd)
+    const pieces = takeUpTo(flowOf(name, fd, undefined, calls), MOST_TEXT)
+    if (total(pieces) > MOST_TEXT) throw new Failure(`cannot read ${name}: more than ${MOST_TEXT >> 20} MiB`)
+    const bytes = join(pieces)
+    refuseUnlessText(bytes, { name, expected: 'JSON', binary: 'expected a layout or a machine as `hypva` prints it' })
+    return Buffer.from(bytes).toString('utf8')
   } finally {
-    closeSync(fd)
-  }
-}
-
-function readStandardInput(): Buffer {
-  refuseLiveMemory('standard input', 0, fstatSync(0))
-  const chunks: Buffer[] = []
-  for (;;) {
-    const chunk = Buffer.alloc(65536)
-    try {
-      const count = readSync(0, chunk)
-      if (count === 0) return Buffer.concat(chunks)
-      chunks.push(chunk.subarray(0, count))
-    } catch (error) {
-      // Somebody else made the pipe non-blocking; there is nothing yet.
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
-    }
+    if (fd !== STDIN) calls.close(fd)
   }
 }
 

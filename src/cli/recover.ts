@@ -57,7 +57,7 @@ export function addRecover(parent: Command, status: Status): void {
     const stranger = prefer.find((file) => !files.includes(file))
     if (stranger !== undefined) throw new Failure(`--prefer ${stranger}: not among the files given`)
     const given = givenFields(options)
-    const sources = files.map(openSource)
+    const sources = files.map((file) => openSource(file, { liveMemory: true }))
     let recovery: Recovery
     try {
       const preferred = prefer.map((file) => sources[files.indexOf(file)]!.name)

@@ -1,6 +1,6 @@
 import { HypvaError } from '../errors.js'
 import type { ByteSource } from '../source.js'
-import { bytesSource, forEachLine, readFully } from '../source.js'
+import { bytesSource, forEachLine, readFully, reason } from '../source.js'
 import { vaBitsMinOfLinkBase } from '../symbols/line.js'
 import type { Range } from '../u64.js'
 import { formatU64, wrap64 } from '../u64.js'
@@ -420,6 +420,12 @@ function readVariables(
   const voffset = fact(findings, 'kimageVoffset')
   const shift = table.linkTime ? fact(findings, 'kaslrOffset') : 0n
   if (shift === undefined) return
+  let told = false
+  const failed = (at: number, error: unknown): void => {
+    if (!told)
+      findings.note(`variables at offset ${formatU64(BigInt(at))} could not be read (${reason(source, error)})`)
+    told = true
+  }
   const read = (name: string): { value: bigint; image: boolean; at: number } | undefined => {
     const linked = table.addresses.get(name)
     if (linked === undefined) return undefined
@@ -433,7 +439,7 @@ function readVariables(
         const into = kind === 'image' ? address - segment.virtual : wrap64(address - voffset!) - segment.physical
         if (into < 0n || into + BigInt(size) > BigInt(segment.fileSize)) continue
         const at = segment.offset + Number(into)
-        const value = readNumber(source, at, size, core.littleEndian)
+        const value = readNumber(source, at, size, core.littleEndian, failed)
         if (value !== undefined) return { value, image: kind === 'image' || kind === 'physical', at }
       }
     }
@@ -453,11 +459,19 @@ function readVariables(
   }
 }
 
-function readNumber(source: ByteSource, at: number, size: number, littleEndian: boolean): bigint | undefined {
+/** @param failed told of bytes that cannot be read */
+function readNumber(
+  source: ByteSource,
+  at: number,
+  size: number,
+  littleEndian: boolean,
+  failed: (at: number, error: unknown) => void,
+): bigint | undefined {
   const bytes = new Uint8Array(size)
   try {
     if (readFully(source, at, bytes) < size) return undefined
-  } catch {
+  } catch (error) {
+    failed(at, error)
     return undefined
   }
   if (!littleEndian) bytes.reverse()

@@ -1,7 +1,12 @@
 import { formatU64, wrap64 } from '../u64.js'
 import type { FileFindings } from './facts.js'
 
-const NAMES = 'tag_lsb|tag_val|va_mask|(?:__kvm_nvhe_)?hyp_physvirt_offset|memstart_addr|kimage_voffset|hyp_idmap_start'
+/** The variables that are known; the prefix of EL2's own may stand before the fourth. */
+export const VARIABLES = [
+  ...['tag_lsb', 'tag_val', 'va_mask'],
+  ...['hyp_physvirt_offset', 'memstart_addr', 'kimage_voffset', 'hyp_idmap_start'],
+]
+const NAMES = VARIABLES.join('|').replace('hyp_physvirt', '(?:__kvm_nvhe_)?hyp_physvirt')
 /** No 64-bit value has more digits. */
 const VALUE = '(-?0x[0-9a-fA-F]{1,16}|-?[0-9]{1,20})(?![0-9a-zA-Z])'
 /** `tag_val = 0x1e83`, crash's `tag_val = $1 = 7811`, drgn's `tag_val = (u64)7811`, `tag_val: 7811`. */

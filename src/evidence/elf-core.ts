@@ -1,5 +1,5 @@
 import type { ByteSource } from '../source.js'
-import { readFully } from '../source.js'
+import { readFully, reason } from '../source.js'
 
 /** One loadable piece of an ELF core. */
 export interface CoreSegment {
@@ -51,6 +51,7 @@ const MOST_OFFSET = BigInt(Number.MAX_SAFE_INTEGER)
 /**
  * Reads the headers and notes of an ELF core of an arm64 machine: a kexec vmcore, QEMU's dump-guest-memory, /proc/kcore.
  * Nothing a header says is trusted: what points beyond the file, wraps around 2^64 or overflows is left out with a warning.
+ * @throws what the source throws when the headers cannot be read; of notes that cannot, a warning tells
  */
 export function readElfCore(source: ByteSource): ElfCore | ElfRefusal {
   const head = new Uint8Array(HEADER)
@@ -77,7 +78,13 @@ export function readElfCore(source: ByteSource): ElfCore | ElfRefusal {
         continue
       }
       noteBytes += size
-      readNotes(source, Number(header.offset), size, littleEndian, notes)
+      const at = Number(header.offset)
+      try {
+        readNotes(source, at, size, littleEndian, notes)
+      } catch (error) {
+        // The segments can be read all the same; what the note would have said is missing, and that must be known.
+        warnings.push(`the NOTE segment at offset 0x${at.toString(16)} could not be read (${reason(source, error)})`)
+      }
     } else if (header.type === LOAD) {
       const segment = loadSegment(header, source.size)
       if (segment === undefined) bad++
@@ -123,7 +130,7 @@ function programHeaders(source: ByteSource, elf: DataView, little: boolean, warn
   const view = new DataView(batch.buffer)
   for (let done = 0; done < count; ) {
     const want = Math.min(batch.length, (count - done) * size)
-    const got = attempt(source, Number(at) + done * size, batch.subarray(0, want))
+    const got = readFully(source, Number(at) + done * size, batch.subarray(0, want))
     const whole = Math.floor(got / size)
     for (let i = 0; i < whole; i++) headers.push(programHeader(view, i * size, little))
     done += whole
@@ -140,7 +147,7 @@ function extendedCount(source: ByteSource, elf: DataView, little: boolean): numb
   const at = elf.getBigUint64(40, little)
   if (at === 0n || at > MOST_OFFSET) return undefined
   const section = new Uint8Array(64)
-  if (attempt(source, Number(at), section) < 64) return undefined
+  if (readFully(source, Number(at), section) < 64) return undefined
   return new DataView(section.buffer).getUint32(44, little)
 }
 
@@ -180,7 +187,7 @@ function loadSegment(header: ProgramHeader, size: number | undefined): CoreSegme
 
 function readNotes(source: ByteSource, at: number, size: number, little: boolean, notes: CoreNote[]): void {
   const bytes = new Uint8Array(size)
-  const have = attempt(source, at, bytes)
+  const have = readFully(source, at, bytes)
   const view = new DataView(bytes.buffer)
   for (let pos = 0; pos + 12 <= have; ) {
     const nameSize = view.getUint32(pos, little)
@@ -200,13 +207,4 @@ function readNotes(source: ByteSource, at: number, size: number, little: boolean
 
 function align4(size: number): number {
   return Math.ceil(size / 4) * 4
-}
-
-/** Reads what can be read; an error ends it. */
-function attempt(source: ByteSource, offset: number, into: Uint8Array): number {
-  try {
-    return readFully(source, offset, into)
-  } catch {
-    return 0
-  }
 }

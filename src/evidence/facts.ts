@@ -1,4 +1,5 @@
 import type { HypLayout, Mode } from '../layout/types.js'
+import { ownText } from '../source.js'
 import type { Range } from '../u64.js'
 
 /**
@@ -169,7 +170,8 @@ export class FileFindings {
   }
 
   say<Q extends Quantity>(field: Q, value: Quantities[Q], where: string, rule: string, priority = this.priority): void {
-    this.list.add({ field, value, file: this.file, where, rule, priority } as Fact)
+    const own = typeof value === 'string' ? ownText(value) : value
+    this.list.add({ field, value: own, file: this.file, where, rule, priority } as Fact)
   }
 
   pair(kernel: bigint | undefined, symbol: string | undefined, hyp: bigint, where: string): void {
@@ -178,7 +180,8 @@ export class FileFindings {
       this.full = true
       return
     }
-    this.pairs.push({ kernel, symbol, hyp, file: this.file, where, rule: 'known pair', priority: this.priority })
+    const name = symbol === undefined ? undefined : ownText(symbol)
+    this.pairs.push({ kernel, symbol: name, hyp, file: this.file, where, rule: 'known pair', priority: this.priority })
   }
 
   hypAddress(hyp: bigint, where: string, rule: string): void {

@@ -1,4 +1,5 @@
 import { joinTouching } from '../layout/ranges.js'
+import { ownText } from '../source.js'
 import type { Range } from '../u64.js'
 import type { FileFindings } from './facts.js'
 
@@ -12,6 +13,9 @@ interface Entry extends Range {
   readonly line: number
 }
 
+/** Ranges kept: many times what any machine lists. */
+const MOST_ENTRIES = 1 << 16
+
 /** /proc/iomem: System RAM is memblock's memory, Kernel code and data are the image. */
 export class IomemReader {
   private readonly top: Entry[] = []
@@ -20,6 +24,7 @@ export class IomemReader {
   private bounds = 0n
   private count = 0
   private zero = 0
+  private full = false
 
   line(text: string, line: number): boolean {
     const match = LINE.exec(text)
@@ -29,7 +34,11 @@ export class IomemReader {
     const last = BigInt(`0x${match[3]}`)
     if (last === 0n) this.zero++
     if (last <= start) return true
-    const entry = { start, end: last + 1n, name: match[4]!, line }
+    if (this.top.length + this.kernel.length === MOST_ENTRIES) {
+      this.full = true
+      return true
+    }
+    const entry = { start, end: last + 1n, name: ownText(match[4]!), line }
     if (match[1] === '') this.top.push(entry)
     else if (entry.name === 'reserved') this.bounds |= entry.start | entry.end
     else if (entry.name === 'Kernel code' || entry.name === 'Kernel data') this.kernel.push(entry)
@@ -46,6 +55,7 @@ export class IomemReader {
       findings.note('all addresses are 0: /proc/iomem hides them from this reader; read it as root')
       return
     }
+    if (this.full) findings.note(`holds more than ${MOST_ENTRIES} ranges; the first are used`)
     const ram = this.top.filter(({ name }) => name === 'System RAM')
     const first = ram[0]
     if (first !== undefined) {

@@ -134,6 +134,9 @@ function releaseAfterTaint(text: string): readonly [string, string] | null {
   return null
 }
 
+/** Every line that is known here has one of these words in it, or an address. */
+export const LOG_WORDS = [...RULES.map(({ hint }) => hint), '[mem ', 'hyp '] as const
+
 const NODE = /\bnode +\d+: \[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]/
 
 /** More banks, and more addresses in hyp text, than the log of a boot has: what a file may make of memory has an end. */

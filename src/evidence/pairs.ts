@@ -1,3 +1,4 @@
+import { ownText } from '../source.js'
 import { wrap64 } from '../u64.js'
 import type { FileFindings } from './facts.js'
 
@@ -79,6 +80,9 @@ function namedAddress(text: string): Named | undefined {
 /** Below this a value is no hyp address of linear memory, whatever it is. */
 const LEAST = 1n << 24n
 
+/** Symbols looked for in the tables: as many as pairs are kept. */
+const MOST_NAMES = 100_000
+
 /** Known pairs: an address of the kernel (or a symbol) and where EL2 has it. */
 export class PairReader {
   readonly names = new Set<string>()
@@ -111,7 +115,7 @@ export class PairReader {
     const { name, offset } = named
     const hyp = BigInt(`0x${named.hyp}`)
     if (!isHyp(hyp)) return false
-    this.names.add(name)
+    if (this.names.size < MOST_NAMES) this.names.add(ownText(name))
     return this.add(undefined, name, wrap64(hyp - BigInt(`0x${offset ?? '0'}`)), line)
   }
 

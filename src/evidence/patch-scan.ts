@@ -113,7 +113,8 @@ export class PatchScanner {
     const { bytes } = this.kernel
     try {
       return source.read(offset, bytes.subarray(this.buffer, this.buffer + want))
-    } catch {
+    } catch (error) {
+      if (source.sequential !== undefined) throw error
       // Page by page: a bad one reads as zeros.
     }
     let readable = 0

@@ -4,11 +4,12 @@ import { LAYOUT_FIELDS, parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, forEachLine, readFully } from '../source.js'
 import { readCore, scanWhole } from './core.js'
-import { DebuggerReader } from './debugger.js'
+import { DebuggerReader, VARIABLES } from './debugger.js'
 import { FileFindings, LAYOUT_FILE } from './facts.js'
 import { IomemReader } from './iomem.js'
+import { lineFilterOf } from './line-filter.js'
 import type { SymbolAddresses } from './live.js'
-import { LogReader } from './log.js'
+import { LOG_WORDS, LogReader } from './log.js'
 import { PairReader } from './pairs.js'
 import { SymbolReader } from './symbols.js'
 import { VmcoreinfoReader } from './vmcoreinfo.js'
@@ -55,7 +56,7 @@ export function readEvidence(
     for (const text of texts) {
       if (!text.kinds.includes('symbols')) continue
       const again = new SymbolReader(names)
-      forEachLine(text.source, (line, number) => again.line(line, number))
+      forEachLine(text.source, (line, number) => again.line(line, number), FILTER)
       text.symbols = again
     }
   }
@@ -80,40 +81,72 @@ interface TextFile {
   symbols: SymbolReader
 }
 
-/** A text, of any of the kinds, or of several pasted together: every line is taken for what it is. */
+/** Every line that any of the readers knows has one of these words in it, or what lineFilter finds besides. */
+export const EVIDENCE_WORDS: readonly string[] = [...LOG_WORDS, ...VARIABLES]
+const FILTER = lineFilterOf(EVIDENCE_WORDS)
+
+/** The readers of a text, of any of the kinds, or of several pasted together: every line is taken for what it is. */
+export class TextReaders {
+  readonly symbols = new SymbolReader(new Set())
+  readonly pairs: PairReader
+  private readonly findings: FileFindings
+  private readonly iomem = new IomemReader()
+  private readonly vmcoreinfo: VmcoreinfoReader
+  private readonly words: DebuggerReader
+  private readonly log: LogReader
+  private readonly all: readonly { line(text: string, number: number): boolean }[]
+
+  constructor(findings: FileFindings) {
+    this.findings = findings
+    this.vmcoreinfo = new VmcoreinfoReader(findings)
+    this.words = new DebuggerReader(findings)
+    this.log = new LogReader(findings)
+    this.pairs = new PairReader(findings)
+    this.all = [this.symbols, this.iomem, this.vmcoreinfo, this.words, this.log, this.pairs]
+  }
+
+  /** Takes a line; whether it is evidence. */
+  line(text: string, number: number): boolean {
+    return text !== '' && this.all.some((reader) => reader.line(text, number))
+  }
+
+  /** Says what follows from all lines together; of which kinds they were. */
+  report(): EvidenceKind[] {
+    this.symbols.report(this.findings)
+    this.iomem.report(this.findings)
+    this.words.report()
+    this.log.report()
+    const readers = [
+      ['symbols', this.symbols],
+      ['iomem', this.iomem],
+      ['vmcoreinfo', this.vmcoreinfo],
+      ['debugger', this.words],
+      ['log', this.log],
+      ['pairs', this.pairs],
+    ] as const
+    return readers.flatMap(([kind, reader]) => (reader.found ? [kind] : []))
+  }
+}
+
 function readText(source: ByteSource, priority: number): TextFile {
   const findings = new FileFindings(source.name, priority)
-  const symbols = new SymbolReader(new Set())
-  const layout = readLayoutFile(source, findings)
-  if (layout) return { source, kinds: ['layout'], findings, pairNames: new Set(), symbols }
-  const iomem = new IomemReader()
-  const vmcoreinfo = new VmcoreinfoReader(findings)
-  const words = new DebuggerReader(findings)
-  const log = new LogReader(findings)
-  const pairs = new PairReader(findings)
-  const readers = [symbols, iomem, vmcoreinfo, words, log, pairs]
-  forEachLine(source, (text, number) => {
-    if (text !== '') readers.some((reader) => reader.line(text, number))
-  })
-  symbols.report(findings)
-  iomem.report(findings)
-  words.report()
-  log.report()
-  const kinds = (
-    [
-      ['symbols', symbols],
-      ['iomem', iomem],
-      ['vmcoreinfo', vmcoreinfo],
-      ['debugger', words],
-      ['log', log],
-      ['pairs', pairs],
-    ] as const
-  ).flatMap(([kind, reader]) => (reader.found ? [kind] : []))
-  if (kinds.length > 0) return { source, kinds, findings, pairNames: pairs.names, symbols }
+  const readers = new TextReaders(findings)
+  const { symbols } = readers
+  const pairNames = readers.pairs.names
+  if (readLayoutFile(source, findings)) return { source, kinds: ['layout'], findings, pairNames, symbols }
+  forEachLine(source, (text, number) => readers.line(text, number), FILTER)
+  const kinds = readers.report()
+  if (kinds.length > 0) return { source, kinds, findings, pairNames, symbols }
+  if (source.sequential === 'once') {
+    findings.note(
+      'no evidence in its lines, and it cannot be read again as memory; if it is memory, give the file itself',
+    )
+    return { source, kinds: ['unrecognised'], findings, pairNames, symbols }
+  }
   // Text by its beginning, but no evidence: memory can begin with text.
   const scanner = scanWhole(source, findings)
   const memory = scanner.groups.length > 0 || scanner.unpatched !== undefined
-  return { source, kinds: [memory ? 'memory' : 'unrecognised'], findings, pairNames: pairs.names, symbols }
+  return { source, kinds: [memory ? 'memory' : 'unrecognised'], findings, pairNames, symbols }
 }
 
 function readBinary(

@@ -1,3 +1,4 @@
+import { ownText } from '../source.js'
 import { isLinkBase, parseSymbolLine } from '../symbols/line.js'
 import type { FileFindings, Quantity } from './facts.js'
 
@@ -59,7 +60,7 @@ export class SymbolReader {
     if (symbol.type === 'A' || symbol.type === 'a') return true
     if (EL2_SYMBOL.test(symbol.name)) this.el2.set(symbol.name, symbol.address)
     if (this.wanted.has(symbol.name) && !this.symbols.has(symbol.name)) {
-      this.symbols.set(symbol.name, { address: symbol.address, line })
+      this.symbols.set(ownText(symbol.name), { address: symbol.address, line })
     }
     return true
   }

@@ -123,6 +123,7 @@ function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions, s
   }
   const { layout, classify } = known
   const notes = [...known.notes]
+  if (printed.more) notes.push('the log holds further panics, which are not decoded: split it')
   const facts = new AddressFacts({ ...printed, boot }, layout)
   if (facts.hypOffsetDerived) {
     notes.push(

@@ -1,3 +1,5 @@
+import { FileFindings } from '../evidence/facts.js'
+import { lineFilterOf } from '../evidence/line-filter.js'
 import {
   HYP_OFFSET,
   INVALID_HOST_EXCEPTION,
@@ -8,7 +10,8 @@ import {
   PS_PC,
   TRACE_ENTRY,
 } from '../evidence/panic-lines.js'
-import { type ByteSource, forEachLine } from '../source.js'
+import { EVIDENCE_WORDS, TextReaders } from '../evidence/read.js'
+import { type ByteSource, forEachLine, ownText } from '../source.js'
 
 /** One entry of a printed backtrace, or where a panic happened: a link-time address and what the kernel called it. */
 export interface PrintedAddress {
@@ -48,7 +51,9 @@ export interface PrintedPanic {
   readonly physOffset?: bigint
   /** The log says that the hypervisor was a protected one. */
   readonly protected?: boolean
-  /** The lines of the boot it belongs to: evidence of the layout. */
+  /** The log holds further panics, which are not read: this is the 10,000th. */
+  readonly more?: true
+  /** Those lines of the boot it belongs to that are evidence of the layout; others between them are as good as one. */
   readonly boot: string
 }
 
@@ -99,6 +104,9 @@ function printable(text: string): string | undefined {
 /** Cheap: a line with none of these says nothing of a panic. */
 const HINTS = ['hyp ', 'nVHE', 'HYP', '>] ', 'Offset', 'OFFSET', 'PS:', 'FAR:', 'PAR:', 'ESR:', 'VCPU:', 'Code:']
 
+/** The rest of what is looked for is beside an address. */
+const FILTER = lineFilterOf([...EVIDENCE_WORDS, 'nVHE', 'HYP panic:', 'Code:', 'Offset', 'OFFSET', 'VCPU:'])
+
 const hex = (digits: string): bigint => (digits === '(null)' ? 0n : BigInt(`0x${digits}`))
 
 /** Finds the hyp panics of a log, whatever else is in it. */
@@ -106,24 +114,52 @@ export function parsePanics(source: ByteSource): PrintedPanic[] {
   const reader = new Reader()
   let last: string | undefined
   let count = 0
-  forEachLine(source, (text, line) => {
+  const take = (text: string, line: number): void => {
     if (last !== undefined) reader.line(last, count)
     last = text
     count = line
-  })
+  }
+  const complete = forEachLine(source, take, FILTER)
   // Where the log is cut inside a line, its last number may be as well.
-  if (last !== undefined) reader.line(endsInLine(source) ? last.replace(CUT_NUMBER, '') : last, count)
+  if (last !== undefined) reader.line(complete ? last : last.replace(CUT_NUMBER, ''), count)
   return reader.panics()
 }
 
 /** A number at the end that is not as long as all 64-bit values are that stand there. */
 const CUT_NUMBER = /(?:0x|:)[0-9a-f]{1,15}$/
 
-function endsInLine(source: ByteSource): boolean {
-  if (source.size === undefined || source.size === 0) return false
-  const end = new Uint8Array(1)
-  return source.read(source.size - 1, end) === 1 && end[0] !== 10
+/** Panics of one log, entries of one backtrace (a hyp stack of 64 KiB has no more frames), lines of evidence at each end of a boot. */
+const MOST_PANICS = 10_000
+const MOST_ENTRIES = 4096
+const MOST_LINES = 4096
+
+/** The lines of one boot that are evidence. A boot may have any number: the first and the last of them are kept. */
+class BootLines {
+  private readonly readers = new TextReaders(new FileFindings('log', 0))
+  private readonly first: string[] = []
+  private last: string[] = []
+  private other = false
+
+  add(text: string, line: number): void {
+    const evidence = this.readers.line(text, line)
+    // What stands between two lines keeps the second from being taken for an answer to the first.
+    if (!evidence && this.other) return
+    this.other = !evidence
+    const kept = evidence ? ownText(text) : OTHER_LINE
+    if (this.first.length < MOST_LINES) this.first.push(kept)
+    else {
+      this.last.push(kept)
+      if (this.last.length === 2 * MOST_LINES) this.last = this.last.slice(MOST_LINES)
+    }
+  }
+
+  get text(): string {
+    return [...this.first, ...this.last.slice(-MOST_LINES)].join('\n')
+  }
 }
+
+/** Stands for lines that are no evidence. */
+const OTHER_LINE = '.'
 
 class Reader {
   private readonly drafts: Draft[] = []
@@ -131,9 +167,11 @@ class Reader {
   private waiting: Draft[] = []
   private begun: Draft[] = []
   private byRegisters = new Map<string, Draft>()
-  private readonly boots: { lines: string[]; facts: Pick<Draft, 'kaslrOffset' | 'linkBase' | 'physOffset'>[] }[] = [
-    { lines: [], facts: [] },
+  private readonly boots: { lines: BootLines; facts: Pick<Draft, 'kaslrOffset' | 'linkBase' | 'physOffset'> }[] = [
+    { lines: new BootLines(), facts: {} },
   ]
+  /** More panics began than are kept: what follows is not read. */
+  private full = false
   private versions = 0
   /** The panic whose registers are being printed. */
   private printing: Draft | undefined
@@ -143,8 +181,11 @@ class Reader {
   private oldBlock = false
 
   line(text: string, line: number): void {
+    if (this.full) return
     if (BOOT.test(text) && this.versions++ > 0) {
-      this.boots.push({ lines: [], facts: [] })
+      // Of a boot without a panic nothing is wanted.
+      if (this.drafts.at(-1)?.bootIndex !== this.boots.length - 1) this.boots.pop()
+      this.boots.push({ lines: new BootLines(), facts: {} })
       this.printing = undefined
       this.waiting = []
       this.begun = []
@@ -152,7 +193,7 @@ class Reader {
     }
     const boot = this.boots.at(-1)!
     const kept = printable(text)
-    if (kept !== undefined) boot.lines.push(kept)
+    if (kept !== undefined) boot.lines.add(kept, line)
     if (!HINTS.some((hint) => text.includes(hint))) return
 
     const pid = Number(KVM.exec(text)?.[1] ?? Number.NaN)
@@ -192,7 +233,8 @@ class Reader {
       order: this.drafts.length,
       ...(!Number.isNaN(pid) && { pid }),
     }
-    this.drafts.push(draft)
+    if (this.drafts.length < MOST_PANICS) this.drafts.push(draft)
+    else this.full = true
     this.waiting.push(draft)
     if (this.waiting.length > 2 * MOST_OPEN) this.waiting.splice(0, MOST_OPEN)
     return draft
@@ -218,13 +260,13 @@ class Reader {
     if (at !== null) {
       const [, kind, plain, bracketed, symbol, bare, place] = at
       const draft = this.begin(line, pid)
-      draft.kind = kind ?? plain!
+      draft.kind = ownText(kind ?? plain!)
       const address = bracketed ?? bare
       if (address !== undefined) {
         const name = symbol?.includes('+0x') ? symbol : undefined
-        draft.at = { address: hex(address), ...(name !== undefined && { symbol: name }) }
+        draft.at = { address: hex(address), ...(name !== undefined && { symbol: ownText(name) }) }
       }
-      if (place !== undefined) draft.place = place
+      if (place !== undefined) draft.place = ownText(place)
       return
     }
     if (INVALID_HOST_EXCEPTION.test(text)) {
@@ -264,7 +306,9 @@ class Reader {
     const draft =
       this.open(pid, (one) => one.inTrace || nvhe) ?? (nvhe && !Number.isNaN(pid) ? this.begin(line, pid) : undefined)
     if (draft === undefined) return
-    draft.backtrace.push({ address: hex(address!), ...(symbol!.includes('+') && { symbol: symbol! }) })
+    if (draft.backtrace.length < MOST_ENTRIES) {
+      draft.backtrace.push({ address: hex(address!), ...(symbol!.includes('+') && { symbol: ownText(symbol!) }) })
+    }
     draft.lastLine = line
   }
 
@@ -326,21 +370,20 @@ class Reader {
   private offsets(text: string): void {
     const { facts } = this.boots.at(-1)!
     const kernel = KERNEL_OFFSET.exec(text)
-    if (kernel !== null) facts.push({ kaslrOffset: hex(kernel[1]!), linkBase: hex(kernel[2]!) })
-    if (KERNEL_OFFSET_DISABLED.test(text)) facts.push({ kaslrOffset: 0n })
+    if (kernel !== null) Object.assign(facts, { kaslrOffset: hex(kernel[1]!), linkBase: hex(kernel[2]!) })
+    if (KERNEL_OFFSET_DISABLED.test(text)) Object.assign(facts, { kaslrOffset: 0n })
     const phys = PHYS_OFFSET.exec(text)
-    if (phys !== null) facts.push({ physOffset: hex(phys[1]!) })
+    if (phys !== null) Object.assign(facts, { physOffset: hex(phys[1]!) })
   }
 
   panics(): PrintedPanic[] {
-    const boots = this.boots.map(({ lines, facts }) => {
-      const last: Pick<Draft, 'kaslrOffset' | 'linkBase' | 'physOffset'> = {}
-      for (const fact of facts) Object.assign(last, fact)
-      return { ...last, boot: lines.join('\n') }
-    })
+    const boots = this.boots.map(({ lines, facts }) => ({ ...facts, boot: lines.text }))
     return this.drafts
       .toSorted((a, b) => a.firstLine - b.firstLine)
-      .map(({ registers: _, inTrace: __, order: ___, bootIndex, ...printed }) => ({ ...printed, ...boots[bootIndex]! }))
+      .map(({ registers: _, inTrace: __, order: ___, bootIndex, ...printed }, i) => {
+        const more = this.full && i === this.drafts.length - 1
+        return { ...printed, ...(more && { more }), ...boots[bootIndex]! }
+      })
   }
 }
 

@@ -18,7 +18,7 @@ describe('what belongs to the running kernel', () => {
     expect(seen).toEqual([true, false, false])
   })
   test('a source says so', () => {
-    const sources = ['/proc/self/maps', 'package.json'].map(openSource)
+    const sources = ['/proc/self/maps', 'package.json'].map((file) => openSource(file))
     expect(sources.map(({ live }) => live === true)).toEqual([true, false])
     for (const source of sources) source.close()
   })

@@ -271,3 +271,80 @@ describe('program headers', () => {
     expect([...touched]).toEqual([0xffff800080000000n])
   })
 })
+
+describe('what cannot be read of a core', () => {
+  const note = (text: string) => {
+    const data = new TextEncoder().encode(text)
+    const bytes = new Uint8Array(24 + Math.ceil(data.length / 4) * 4)
+    const view = new DataView(bytes.buffer)
+    view.setUint32(0, 11, true)
+    view.setUint32(4, data.length, true)
+    bytes.set(new TextEncoder().encode('VMCOREINFO'), 12)
+    bytes.set(data, 24)
+    return bytes
+  }
+  const info = note('OSRELEASE=6.1.0\nNUMBER(kimage_voffset)=0xffff7fffc0000000\nNUMBER(VA_BITS)=48\n')
+  const page = new Uint8Array(4096)
+  page.set(TEXT)
+  // Behind what is read to see what the file is.
+  const start = 8192
+  const content = new Uint8Array(start - 64 - 2 * 56 + info.length + page.length)
+  content.set(info, start - 64 - 2 * 56)
+  content.set(page, start - 64 - 2 * 56 + info.length)
+  const bytes = core(
+    [
+      { type: 4, offset: BigInt(start), virtual: 0n, physical: 0n, fileSize: BigInt(info.length) },
+      {
+        offset: BigInt(start + info.length),
+        virtual: 0xffff800009230000n,
+        physical: 0x49230000n,
+        fileSize: BigInt(page.length),
+      },
+    ],
+    content,
+  )
+  /** The core, of which bytes [from, end) cannot be read. */
+  const failing = (from: number, end: number): ByteSource => {
+    const whole = bytesSource('core', bytes)
+    return {
+      ...whole,
+      read(offset, into) {
+        if (offset < end && from < offset + into.length)
+          throw new Error('cannot read core: input/output error at offset 0x99')
+        return whole.read(offset, into)
+      },
+    }
+  }
+  const kallsyms = bytesSource(
+    'kallsyms',
+    'ffff800009230000 T _text\nffff800009230100 D tag_lsb\nffff800009230108 D tag_val\nffff800009230110 D va_mask\n',
+  )
+  const texts = (source: ByteSource) =>
+    recoverLayout([source, kallsyms])
+      .notes.filter(({ file }) => file === 'core')
+      .map(({ text }) => text)
+  const reasonOnly = '(input/output error at offset 0x99)'
+
+  test('all of it can', () => {
+    const { layout } = recoverLayout([bytesSource('core', bytes), kallsyms])
+    expect(layout).toMatchObject({ vaBits: 48, tagLsb: 35, kimageVoffset: 0xffff7fffc0000000n })
+    expect(texts(bytesSource('core', bytes)).join()).not.toMatch(/could not be read/)
+  })
+  test('a note: the rest is read, and that it is missing is said', () => {
+    const source = failing(start + 20, start + 30)
+    expect(recoverLayout([source, kallsyms]).layout).toMatchObject({ tagLsb: 35 })
+    expect(recoverLayout([source, kallsyms]).layout.vaBits).toBeUndefined()
+    expect(texts(source)).toContain(
+      `the NOTE segment at offset 0x${start.toString(16)} could not be read ${reasonOnly}`,
+    )
+  })
+  test('variables of the kernel: said once', () => {
+    const at = start + info.length + 0x100
+    const said = texts(failing(at, at + 32)).filter((text) => text.startsWith('variables'))
+    expect(said).toEqual([`variables at offset 0x${(at + 16).toString(16)} could not be read ${reasonOnly}`])
+  })
+  test.each([0, 63, 64, 64 + 2 * 56 - 1])('the headers, at byte %i: an error', (at) => {
+    expect(() => readElfCore(failing(at, at + 1))).toThrow('cannot read core: input/output error')
+    expect(() => readElfCore(failing(at + 4096, at + 4097))).not.toThrow()
+  })
+})

@@ -8,8 +8,9 @@ export interface ByteSource {
   /** Bytes, or undefined when only reading tells (a pipe, a file of /proc). */
   readonly size: number | undefined
   /**
-   * Whether these are the memory and files of the kernel that is running right now, as under /proc: reading the wrong page of a
-   * live /proc/kcore can panic the machine, so only what the host surely owns is read of it.
+   * Whether these are the memory and files of the kernel that is running right now, as under /proc. Reading the wrong page of a
+   * live /proc/kcore panics a protected host, so only what the host surely owns is read of it. Absent: a core that is laid out like
+   * /proc/kcore is taken for it; say false for a copy.
    */
   readonly live?: boolean
   /**
@@ -27,6 +28,7 @@ export function bytesSource(name: string, data: Uint8Array | string): ByteSource
   return {
     name,
     size: bytes.length,
+    live: false,
     read(offset, into) {
       if (offset >= bytes.length) return 0
       const piece = bytes.subarray(offset, offset + into.length)

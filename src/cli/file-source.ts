@@ -78,7 +78,7 @@ function fileSource(name: string, fd: number, size: number, calls: ReadCalls): O
     name,
     // Files of /proc say 0.
     size: size === 0 ? undefined : size,
-    live: isLive(fd),
+    live: isLive(fd, fd === STDIN ? undefined : name),
     read(offset, into) {
       for (;;) {
         try {

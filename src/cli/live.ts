@@ -5,25 +5,36 @@ import { Failure } from './failure.js'
 
 /** PROC_SUPER_MAGIC: what statfs says of a file under /proc, whatever its name. */
 const PROCFS = 0x9fa0
+const KCORE = '/proc/kcore'
 
-/** Device numbers of /dev/mem and /dev/kmem. */
+/** Device numbers of /dev/mem and /dev/kmem, and the major number of the devices among which /dev/crash is. */
 const MEMORY_DEVICES = [0x101, 0x102]
+const MISC_MAJOR = 10
 
-/** Whether an open file belongs to the running kernel: one of /proc, by its file system, not by its name. */
-export function isLive(fd: number): boolean {
-  try {
-    return statfsSync(`/proc/self/fd/${fd}`).type === PROCFS
-  } catch {
-    // No /proc: no file of it.
-    return false
+/**
+ * Whether an open file belongs to the running kernel: one of /proc, by its file system, not by its name.
+ * @param file its path, for where /proc itself is not mounted
+ */
+export function isLive(fd: number, file?: string, statfs: (path: string) => { type: number } = statfsSync): boolean {
+  for (const path of [`/proc/self/fd/${fd}`, ...(file === undefined ? [] : [file])]) {
+    try {
+      if (statfs(path).type === PROCFS) return true
+    } catch {
+      // The next way, if there is one.
+    }
   }
+  return false
 }
 
 /** Refuses devices that are the memory of the running machine: even asking for their first bytes can hit the hypervisor's. */
 export function refuseMemoryDevice(name: string, stat: Stats): void {
-  if (stat.isCharacterDevice() && MEMORY_DEVICES.includes(stat.rdev)) {
+  if (!stat.isCharacterDevice()) return
+  if (resolve(name) === KCORE) {
+    throw new Failure(`cannot read ${name}: this container hides it behind a device; run hypva on the host itself`)
+  }
+  if (MEMORY_DEVICES.includes(stat.rdev) || ((stat.rdev >> 8) & 0xfff) === MISC_MAJOR) {
     throw new Failure(
-      `cannot read ${name}: it is the memory of the running machine, and reading a page that the hypervisor owns panics a protected host; give /proc/kcore, of which only what is safe is read`,
+      `cannot read ${name}: it can be the memory of the running machine, and reading a page that the hypervisor owns panics a protected host; give /proc/kcore, of which hypva reads only what is safe`,
     )
   }
 }
@@ -34,7 +45,7 @@ export function refuseMemoryDevice(name: string, stat: Stats): void {
  * @param live tells whether an open file belongs to the running kernel
  */
 export function refuseLiveMemory(name: string, fd: number, stat: Stats, live = isLive): void {
-  if (!stat.isFile() || stat.size === 0 || !live(fd)) return
+  if (!stat.isFile() || stat.size === 0 || !live(fd, name)) return
   const head = new Uint8Array(64)
   const length = readSync(fd, head, 0, head.length, 0)
   if (recognise(head.subarray(0, length))?.kind === 'elf') {
@@ -52,7 +63,7 @@ const OTHER_WAYS =
  * @param lockdown tells the mode that kernel lockdown is in
  */
 export function kcoreFailure(file: string, error: unknown, lockdown = lockdownMode): Failure | undefined {
-  if (resolve(file) !== '/proc/kcore') return undefined
+  if (resolve(file) !== KCORE) return undefined
   switch ((error as NodeJS.ErrnoException).code) {
     case 'ENOENT':
       return new Failure(

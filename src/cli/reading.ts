@@ -20,9 +20,9 @@ export const CALLS: ReadCalls = {
 
 export const STDIN = 0
 
-/** How messages call a file. */
+/** How messages call a file. A line feed in its name must not begin a line of its own. */
 export function nameOf(file: string): string {
-  return file === '-' ? 'standard input' : file
+  return file === '-' ? 'standard input' : file.replaceAll('\n', '\\x0a')
 }
 
 /** Whether a call was interrupted by a signal before it did anything: it is made again. libuv does so itself, but not for reads. */

@@ -57,19 +57,17 @@ export function readCore(
     )
   }
   for (const warning of core.warnings) findings.note(warning)
-  const runtime = new Map<string, bigint>()
   for (const note of core.notes) {
     if (note.name !== 'VMCOREINFO') continue
     const reader = new VmcoreinfoReader(findings, (line) => `VMCOREINFO note, line ${line}`)
     forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(withoutNuls(text), line))
-    for (const [name, address] of reader.symbols) runtime.set(name, address)
   }
   if (!core.littleEndian) findings.note('a big-endian core: its instructions are little-endian all the same')
   const segments = classify(core, symbols, findings)
   sayHeaders(segments, findings)
   const scanner = new PatchScanner()
   if (live) {
-    readLive(source, core, segments, symbols, runtime, scanner, findings)
+    readLive(source, core, segments, symbols, scanner, findings)
   } else {
     for (const table of symbols) readVariables(source, core, segments, table, findings)
     scanSegments(source, segments, scanner, exhaustive, findings)
@@ -128,17 +126,11 @@ function readLive(
   core: ElfCore,
   segments: readonly KnownSegment[],
   symbols: readonly SymbolAddresses[],
-  runtime: ReadonlyMap<string, bigint>,
   scanner: PatchScanner,
   findings: FileFindings,
 ): void {
-  const tables = symbols.flatMap((table) => {
-    const shift = table.linkTime ? fact(findings, 'kaslrOffset') : 0n
-    return shift !== undefined && isOfThisKernel(table, shift, runtime) ? [{ symbols: table, shift }] : []
-  })
-  const [table] = tables
-  const named = table?.symbols.addresses.get('_stext')
-  const stext = runtime.get('_stext') ?? (named === undefined ? undefined : wrap64(named + table!.shift))
+  const kallsyms = symbols.find(({ live, addresses }) => live && addresses.has('_stext'))
+  const stext = fact(findings, 'stext') ?? kallsyms?.addresses.get('_stext')
   const image = segments.find(
     ({ virtual, memorySize }) => stext !== undefined && virtual <= stext && stext - virtual < memorySize,
   )
@@ -148,7 +140,7 @@ function readLive(
     )
     return
   }
-  const host = new HostMemory(stext, table, BigInt(fact(findings, 'pageSize') ?? 65536))
+  const host = new HostMemory(stext, kallsyms, BigInt(fact(findings, 'pageSize') ?? 65536))
   if (host.by !== undefined) readVariables(source, core, [image], host.by, findings, (at, size) => host.owns(at, size))
   const range = (start: bigint, end: bigint): ScanRange => {
     const from = Number(start - image.virtual)
@@ -160,25 +152,13 @@ function readLive(
   scan(range(stext, sure))
   if (scanner.agreed || (scanner.groups.length === 0 && sayVhe(source, range(stext, sure), findings))) return
   if (sure < host.textEnd) scan(range(sure - BigInt(OVERLAP), host.textEnd))
-  if (scanner.groups.length > 0 || scanner.unpatched !== undefined) return
+  // What could not be read is said elsewhere, and may have held them.
+  if (scanner.groups.length > 0 || scanner.unpatched !== undefined || scanner.unreadable > 0) return
   findings.note(
     host.by === undefined
-      ? 'no patched kern_hyp_va sequence in the first MiB of kernel text; how far more of it may be read without touching the hypervisor only /proc/kallsyms tells: give it as well (root, kernel.kptr_restrict at 0 or 1)'
-      : "no kern_hyp_va sequence in the host's text, patched or not: this kernel is built without KVM, or older than 4.17",
+      ? 'no patched kern_hyp_va sequence in the first MiB of kernel text; only /proc/kallsyms tells where the hypervisor begins behind it: give that file as well, no copy of it (root, kernel.kptr_restrict at 0 or 1)'
+      : "no kern_hyp_va sequence in the host's text, patched or not: this kernel is probably built without KVM, or older than 4.17",
   )
-}
-
-/** Whether symbols are surely those of the kernel that is running: /proc/kallsyms itself, or what agrees with VMCOREINFO. */
-function isOfThisKernel(
-  { live, addresses }: SymbolAddresses,
-  shift: bigint,
-  runtime: ReadonlyMap<string, bigint>,
-): boolean {
-  if (live) return addresses.has('_stext')
-  return ['_stext', 'swapper_pg_dir'].every((name) => {
-    const [own, told] = [addresses.get(name), runtime.get(name)]
-    return own !== undefined && told !== undefined && wrap64(own + shift) === told
-  })
 }
 
 /** A note is filled up with NULs. */

@@ -1,5 +1,4 @@
 import type { ByteSource } from '../source.js'
-import { wrap64 } from '../u64.js'
 import type { ElfCore } from './elf-core.js'
 
 // What may be read of the memory of a running kernel. With pKVM the hypervisor takes its own pages away from the host: its text,
@@ -18,31 +17,34 @@ export interface SymbolAddresses {
 }
 
 /**
- * Bytes from _stext on that are the host's in every kernel: the linker places the hypervisor's text behind all other text, and no
- * kernel with KVM has less than 2 MiB of that (a small configuration of 5.x: 0x1ff000 bytes).
+ * Bytes from _stext on that are the host's in every kernel. The linker places the hypervisor's text behind all other text, of which
+ * a kernel with KVM has several MiB; the smallest configuration seen has 0x1ff000 bytes of it.
  */
 export const SURELY_HOST = 1n << 20n
+
+/** Virtual addresses and file offsets of /proc/kcore agree in so many bits, but for a constant. */
+const KCORE_BITS = 36
 
 /**
  * Whether an ELF core is the memory of the running machine. /proc/vmcore is under /proc as well and holds the memory of the kernel that
  * crashed: its segments follow each other in the file without gaps, while those of /proc/kcore stand where their addresses put them.
+ * A source that does not say whether it is live is taken for it when it is laid out like that.
  */
-export function isLiveCore(source: ByteSource, { segments }: ElfCore): boolean {
-  if (source.live !== true) return false
+export function isLiveCore({ live }: ByteSource, { segments }: ElfCore): boolean {
+  if (live === false) return false
   const dense = segments.every(({ offset }, i) => {
     const before = segments[i - 1]
-    return (
-      before === undefined ||
-      (offset >= before.offset + before.fileSize && offset - before.offset - before.fileSize < 65536)
-    )
+    if (before === undefined) return true
+    const gap = offset - before.offset - before.fileSize
+    return gap >= 0 && gap < 65536
   })
-  return segments.length < 2 || !dense
+  if (live === true) return segments.length < 2 || !dense
+  const constants = segments.map(({ offset, virtual }) => BigInt.asUintN(KCORE_BITS, BigInt(offset) - virtual))
+  return segments.length > 1 && !dense && constants.every((constant) => constant === constants[0])
 }
 
 /** The parts of the running kernel's image that belong to the host without doubt. */
 export class HostMemory {
-  /** First address of the host's text. */
-  readonly stext: bigint
   /** Where the hypervisor's text begins, or how far the host's reaches in any case; exclusive. */
   readonly textEnd: bigint
   /** The symbols by which `textEnd` is known; undefined when it is only what holds for any kernel. */
@@ -53,20 +55,13 @@ export class HostMemory {
 
   /**
    * @param stext run-time address of _stext
-   * @param table symbols of this very kernel, if there are any, and what to add to their addresses
+   * @param symbols those of /proc/kallsyms itself: a copy, or a System.map, may be of another build of the same kernel
    * @param page bytes; the largest there is when not known
    */
-  constructor(
-    stext: bigint,
-    table: { readonly symbols: SymbolAddresses; readonly shift: bigint } | undefined,
-    page: bigint,
-  ) {
-    this.stext = stext
+  constructor(stext: bigint, symbols: SymbolAddresses | undefined, page: bigint) {
     this.page = page
-    const own = new Map(
-      [...(table?.symbols.el2 ?? [])].map(([name, address]) => [name, wrap64(address + table!.shift)]),
-    )
-    this.el2 = [...own.values()].sort((a, b) => (a < b ? -1 : 1))
+    const own = symbols?.el2 ?? new Map<string, bigint>()
+    this.el2 = [...own.values()]
     this.sections = [...own].flatMap(([name, start]) => {
       const end = name.endsWith('_start') ? own.get(name.replace(/_start$/, '_end')) : undefined
       return end === undefined ? [] : [{ start, end }]
@@ -75,16 +70,18 @@ export class HostMemory {
     const starts = ['__hyp_idmap_text_start', '__hyp_text_start'].map((name) => own.get(name))
     const [idmap, text] = starts
     const known = idmap !== undefined && text !== undefined && idmap > stext && text > stext
-    this.by = known ? table!.symbols : undefined
+    this.by = known ? symbols : undefined
     const first = known && text < idmap ? text : idmap!
     this.textEnd = known ? first - (first % page) : stext + SURELY_HOST
   }
 
-  /** Whether the page of [address, address + size) holds nothing of EL2, as far as symbols of this very kernel tell. */
+  /** Whether the page of [address, address + size) holds nothing of EL2. */
   owns(address: bigint, size: number): boolean {
     if (this.by === undefined) return false
-    const start = address - (address % this.page)
-    const end = address + BigInt(size) + this.page - 1n - ((address + BigInt(size) - 1n) % this.page)
+    const { page } = this
+    const last = address + BigInt(size) - 1n
+    const start = address - (address % page)
+    const end = last - (last % page) + page
     return (
       this.el2.every((symbol) => symbol < start || symbol >= end) &&
       this.sections.every((section) => section.end <= start || section.start >= end)

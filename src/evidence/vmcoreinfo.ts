@@ -7,8 +7,6 @@ const LINE =
 
 /** VMCOREINFO: /sys/kernel/vmcoreinfo's text, which cores carry as a note. */
 export class VmcoreinfoReader {
-  /** The run-time addresses it gives: SYMBOL(name). */
-  readonly symbols = new Map<string, bigint>()
   private count = 0
   private readonly findings: FileFindings
   private readonly place: (line: number) => string
@@ -31,7 +29,6 @@ export class VmcoreinfoReader {
     const where = this.place(line)
     const { findings } = this
     const rule = `VMCOREINFO ${plain ?? `${kind}(${name})`}`
-    if (kind === 'SYMBOL' && /^[0-9a-f]{1,16}$/.test(value)) this.symbols.set(name!, BigInt(`0x${value}`))
     switch (plain ?? `${kind}(${name})`) {
       case 'OSRELEASE':
         findings.say('release', value, where, rule)

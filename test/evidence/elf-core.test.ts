@@ -217,6 +217,7 @@ describe('program headers', () => {
       'NUMBER(TCR_EL1_T1SZ)=0x10',
       'KERNELOFFSET=0',
       'NUMBER(MODULES_END)=0xffff800080000000',
+      'SYMBOL(_stext)=ffff800080000000',
     ].join('\n')
     const name = new TextEncoder().encode('VMCOREINFO\0\0')
     const data = new TextEncoder().encode(vmcoreinfo)

@@ -75,6 +75,8 @@ const { output } = await bundle.write({
   entryFileNames: '[name].cjs',
   chunkFileNames: '[name].cjs',
   cleanDir: true,
+  // Less to parse at each start.
+  minify: true,
 })
 await bundle.close()
 for (const file of readdirSync(join(root, 'dist/cli'))) {

@@ -96,6 +96,8 @@ export function forEachLine(
   const places = new Uint32Array(makeFilter === undefined ? 0 : MOST_PLACES)
   /** Chunks to be read without the filter: a text of a few is read before one is made. */
   let unfiltered = ALIKE
+  /** How many go by until it is tried again where it was of no use: a table of symbols is nothing but lines that matter. */
+  let patience = ALIKE
   let filter: LineFilter | undefined
   let number = 0
   /** The rest of a long line whose number was counted already is being read. */
@@ -167,7 +169,12 @@ export function forEachLine(
         const all = count === places.length || buffer.subarray(0, end).includes(ESCAPE)
         if (all) emitAll(end)
         else emitSome(end, sieve, count)
-        if (count === places.length) unfiltered = ALIKE
+        if (count === places.length) {
+          unfiltered = patience
+          patience *= 2
+        } else {
+          patience = ALIKE
+        }
       }
       from = end + 1
     }

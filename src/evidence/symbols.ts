@@ -58,7 +58,7 @@ export class SymbolReader {
     }
     // Absolute symbols (section sizes, per-CPU offsets) are no addresses.
     if (symbol.type === 'A' || symbol.type === 'a') return true
-    if (EL2_SYMBOL.test(symbol.name)) this.el2.set(symbol.name, symbol.address)
+    if (symbol.name.startsWith('__') && EL2_SYMBOL.test(symbol.name)) this.el2.set(symbol.name, symbol.address)
     if (this.wanted.has(symbol.name) && !this.symbols.has(symbol.name)) {
       this.symbols.set(ownText(symbol.name), { address: symbol.address, line })
     }

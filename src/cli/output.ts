@@ -3,7 +3,7 @@ import { basename, dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from './failure.js'
 import { clearStatusLine } from './status-line.js'
 import { isStdoutClosed } from './stdout.js'
-import { visible } from './text.js'
+import { visible, visibleLine } from './text.js'
 import { writeAll, writeAllLater } from './write.js'
 
 const STDOUT = 1
@@ -51,11 +51,11 @@ export function printAsIs(text: string): void {
   openOutput(undefined).write(Buffer.from(text))
 }
 
-/** A line for standard error, control characters made visible; where nobody takes it, there is nobody to tell. */
+/** A line for standard error, control characters and line ends in it made visible; where nobody takes it, there is nobody to tell. */
 export function say(line: string): void {
   clearStatusLine()
   try {
-    writeAll(STDERR, Buffer.from(`${visible(line)}\n`), null)
+    writeAll(STDERR, Buffer.from(`${visibleLine(line)}\n`), null)
   } catch {
     // See above.
   }

@@ -12,7 +12,7 @@ import { openSource } from './file-source.js'
 import { checkInputs } from './input.js'
 import { openOutput, print, say } from './output.js'
 import type { Status } from './status.js'
-import { formatRange, toJson } from './text.js'
+import { formatRange, toJson, visibleLine } from './text.js'
 import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 
 const EXAMPLES = `Examples:
@@ -167,7 +167,7 @@ function report({ layout, provenance, conflicts, unknown, candidates, files }: R
   const missing = Object.entries(unknown)
   if (missing.length > 0) lines.push('', 'Not known, and what would tell it')
   for (const [field, how] of missing) lines.push(`  ${field.padEnd(18)} ${how}`)
-  return `${lines.join('\n')}\n`
+  return `${lines.map(visibleLine).join('\n')}\n`
 }
 
 const KINDS: Readonly<Record<string, string>> = {

@@ -94,7 +94,7 @@ describe('one that cannot', () => {
     [{ kimageVoffset: 0xffff8000_4010_0000n }, 'machine.kimageVoffset: 0xffff800040100000 is not a multiple of 2 MiB'],
     [
       { kaslrOffset: 0x8000n },
-      'machine.kaslrOffset: 0x8000 is not a multiple of 64 KiB, by which KASLR moves an image',
+      'machine.kaslrOffset: 0x8000 is not a multiple of 64 KiB: KASLR moves the image in such steps',
     ],
     [{ kernel: '5.4', kaslrOffset: 0x800n }, 'machine.kaslrOffset: 0x800 is not a multiple of 4 KiB'],
     [

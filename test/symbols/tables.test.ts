@@ -9,6 +9,7 @@ import {
   parseSymbols,
   type SymbolTable,
 } from '../../src/index.ts'
+import { cannotNameHyp } from '../../src/symbols/place.ts'
 import { boot, fixture, machineJson } from '../fixtures.ts'
 
 const raw = (table: SymbolTable, address: bigint, back = false) => {
@@ -348,10 +349,19 @@ describe('tables that cannot name what EL2 runs', () => {
     const make = () => createNamer(layout, host, from === undefined ? {} : { from })
     expect(make).toThrow(code)
     expect(make).toThrow(message)
-    const hint = '; kernel addresses alone (from kernel) can be named without'
+    const hint = '; it can name kernel addresses if only those are asked for'
     if (from === undefined) expect(make).toThrow(hint)
     else expect(make).not.toThrow(hint)
     expect(() => createTranslator(layout, { from: 'hyp', to: 'kernel', symbols: host }).name(hyp)).toThrow(code)
+  })
+
+  test('of a kernel whose /proc/kallsyms has them it is not /proc/kallsyms that left them out', () => {
+    const says = (generation: HypLayout['generation']) => cannotNameHyp([host], { ...layout, generation })
+    for (const generation of [undefined, '5.4', '5.9', '5.15'] as const) expect(says(generation)).toMatch(message)
+    expect(says('7.0')).toMatch(
+      /^host: no symbols .* hyp addresses: it is of a kernel without nVHE KVM, or filtered; System\.map/,
+    )
+    expect(says('7.0')).not.toContain('5.19')
   })
 
   test('kernel addresses it names, and with VHE all', () => {

@@ -136,7 +136,7 @@ function readText(source: ByteSource, priority: number): TextFile {
   if (kinds.length > 0) return text
   if (source.sequential === 'once') {
     findings.note(
-      'no evidence in its lines, and it cannot be read again as memory; if it is memory, give the file itself',
+      'no evidence in its lines; a pipe of this size cannot be read a second time as memory, so if it is memory, give the file itself',
     )
     return { ...text, kinds: ['unrecognised'] }
   }

@@ -196,7 +196,7 @@ describe('evidence', () => {
     const file = put(name, bytesOf(sample))
     const { code, out, err } = hypva(['layout', 'recover', file])
     expect(code).toBe(2)
-    expect(out.toString().split('\n')[0]).toBe(`${file}: of a format that is not read`)
+    expect(out.toString().split('\n')[0]).toBe(`${file}: a format that hypva does not read`)
     expect(err).toMatch(
       new RegExp(`^hypva: ${file}: ${sample.name.source.slice(1)}.*, which is not read: .*\`${sample.command}.*\n$`),
     )

@@ -156,7 +156,7 @@ describe('decode', () => {
   test('a layout of another boot is not used, and that is said', () => {
     const { out, code } = hypva(['decode', '-l', LAYOUT], { input: log })
     expect(code).toBe(0)
-    expect(out.toString()).toMatch(/Note +the layout is not of this boot, and not used: \w+ is /)
+    expect(out.toString()).toMatch(/Note +the layout is of another boot and was not used: \w+ is /)
     expect(out.toString()).not.toContain('physical    0x40ef0424')
   })
 

@@ -480,7 +480,7 @@ describe('arguments that are not UTF-8', () => {
     const before = fs.readdirSync(dir)
     const { status, stderr } = run("$'name\\xff'")
     expect([status, stderr.split('\n').length]).toEqual([2, 2])
-    expect(stderr).toMatch(/^hypva: the argument name\\xff is not UTF-8: /)
+    expect(stderr).toMatch(/^hypva: the argument name\\xff is not UTF-8, and hypva cannot open a file of that name: /)
     expect(fs.readdirSync(dir)).toEqual(before)
   })
 

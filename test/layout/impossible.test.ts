@@ -77,7 +77,7 @@ describe('one that cannot', () => {
     [{ idmap: 2n ** 52n }, 'machine.idmap: 0x10000000000000 is beyond the 48 bits of physical address'],
     [
       { idmap: 0x42010000n },
-      'machine.idmap: the page at 0x42010000 is outside the kernel image, which by kimageVoffset is at 0x40010000–0x4200ffff',
+      'machine.idmap: the page at 0x42010000 is outside the kernel image, which kimageVoffset puts at 0x40010000–0x4200ffff',
     ],
     [
       { dram: [range(GIB, 3n * GIB - 1n)] },

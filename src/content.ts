@@ -33,9 +33,13 @@ const zeroOrOnes: ByteTest = (byte) => byte === 0 || byte === 0xff
 const powerOfTwo: ByteTest = (byte) => byte > 0 && (byte & (byte - 1)) === 0
 const ascii = (text: string): number[] => [...text].map((letter) => letter.charCodeAt(0))
 
-/** Whether a byte is a control character that no text has: no white space, no BEL or BS of a terminal, no ESC. */
+/** ESC, and the record separator before each value of a JSON text sequence (RFC 7464), as `journalctl -o json-seq` writes them. */
+const ESCAPE = 27
+const RECORD_SEPARATOR = 30
+
+/** Whether a byte is a control character that no text has: no white space, no BEL or BS of a terminal. */
 function isOdd(byte: number): boolean {
-  return byte < 7 || (byte > 13 && byte < 32 && byte !== 27)
+  return byte < 7 || (byte > 13 && byte < 32 && byte !== ESCAPE && byte !== RECORD_SEPARATOR)
 }
 
 function compressed(by: string, command: string, ...magic: readonly ByteTest[][]): Row {
@@ -125,6 +129,30 @@ const FORMATS: readonly Row[] = [
     [...ascii('PK'), 7, 8],
   ),
   unsupported('a 7z archive', 'extract it with `7z x -so FILE`', [...ascii('7z'), 0xbc, 0xaf, 0x27, 0x1c]),
+  unsupported(
+    'a compressed kernel (EFI zboot)',
+    'in a recent kernel tree, unpack it with `scripts/extract-vmlinux FILE`',
+    [
+      // struct linux_efi_zboot_header: the magic of a DOS program, then that of its own.
+      ...[...ascii('MZ'), 0, 0],
+      ...ascii('zimg'),
+    ],
+  ),
+  unsupported('an Android boot image', 'unpack it with `unpack_bootimg --boot_img FILE --out DIRECTORY`', [
+    ...ascii('ANDROID!'),
+    // The kernel's size follows, little-endian: less than 112 MiB.
+    ...[ANY, ANY, ANY, oneOf(0, 6)],
+  ]),
+  unsupported('an Android sparse image', 'make a disk image of it with `simg2img FILE OUT`', [
+    // Version 1.x.
+    ...[0x3a, 0xff, 0x26, 0xed, 1, 0],
+  ]),
+  unsupported('a squashfs file system', 'unpack it with `unsquashfs FILE`', [
+    ...ascii('hsqs'),
+    // The numbers of inodes and seconds, then the size of blocks: a power of two from 4 KiB to 1 MiB.
+    ...[ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY],
+    ...[0, ANY, oneOf(0, 0x10), 0],
+  ]),
   // RFC 1952: deflate is the only method; the upper three flags are reserved.
   { ...compressed('gzip', 'gzip -dc', [0x1f, 0x8b, 8, oneOf(0, 0x1f)]), name: 'gzip data' },
   compressed('xz', 'xz -dc', [0xfd, ...ascii('7zXZ'), 0]),
@@ -176,10 +204,19 @@ export function recognise(head: Uint8Array): Content | undefined {
   return format(bytes) ?? skippable(bytes) ?? (isTar(bytes) ? TAR : undefined) ?? utf16(bytes) ?? binary(bytes)
 }
 
-/** Whether more bytes may show that `head`, of a stream that has sent no more yet, begins with a magic number. */
+/** So many control characters prove nothing however short the text is. */
+const FEW = 8
+/** Bytes of UTF-16 that show what it is, and bytes behind leading NULs that show that a text begins there. */
+const ENOUGH = 16
+
+/** Whether more bytes may show that `head`, of a stream that has sent no more yet, is no text, or is text after all. */
 export function undecided(head: Uint8Array): boolean {
   // A line is answered at once.
-  if (head.includes(0x0a)) return false
+  if (head.includes(0x0a) || format(head) !== undefined) return false
+  // UTF-16 of a few letters is nothing certain yet, nor are NULs before something.
+  if (head.length < ENOUGH && head.includes(0)) return true
+  const nuls = leadingNuls(head)
+  if (nuls > FEW && head.length - nuls < ENOUGH && head.length < HEAD) return true
   return FORMATS.some(({ magic }) => magic.some((tests) => head.length < tests.length && agree(head, tests)))
 }
 
@@ -243,10 +280,28 @@ function utf16(bytes: Uint8Array): Content | undefined {
 
 /**
  * Plainly no text: of the bytes more than one in 64 is a control character that text does not have. A serial log may hold
- * some, most of them at its beginning, so that up to eight prove nothing however short it is.
+ * some, most of them at its beginning, so that FEW prove nothing however short it is, and NULs before text prove nothing
+ * however many there are: the line is low while a board has no power.
  */
 function binary(bytes: Uint8Array): Content | undefined {
+  const odd = countOdd(bytes)
+  if (odd <= Math.max(FEW, bytes.length / 64)) return undefined
+  return beginsText(bytes.subarray(leadingNuls(bytes))) ? undefined : BINARY
+}
+
+function countOdd(bytes: Uint8Array): number {
   let odd = 0
   for (const byte of bytes) if (isOdd(byte)) odd++
-  return odd > Math.max(8, bytes.length / 64) ? BINARY : undefined
+  return odd
+}
+
+function leadingNuls(bytes: Uint8Array): number {
+  const first = bytes.findIndex((byte) => byte !== 0)
+  return first < 0 ? bytes.length : first
+}
+
+/** Whether what follows NULs is text beyond doubt: memory, too, begins with zeros. */
+function beginsText(bytes: Uint8Array): boolean {
+  const ascii = bytes.reduce((count, byte) => count + (byte < 0x7f ? 1 : 0), 0)
+  return bytes.length >= ENOUGH && countOdd(bytes) <= bytes.length / 64 && ascii * 8 >= bytes.length * 7
 }

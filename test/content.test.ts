@@ -84,6 +84,11 @@ describe('text is not recognised as anything', () => {
     'ELF header at 0x40',
     '7z is an archiver',
     'LZIP and LZO',
+    'MZ\0\0 is a stamp',
+    'ANDROID! boots',
+    'ANDROID!',
+    ':ÿ&í',
+    'hsqs is squashfs backwards: a magic number',
     ']\0x',
     'ustar',
     `${'x'.repeat(257)}ustar  `,
@@ -103,6 +108,20 @@ describe('text is not recognised as anything', () => {
   test('a serial log that begins with a break', () => {
     const line = '[    0.000000] Booting Linux on physical CPU 0x0\n'
     expect(recognise(bytes(`${'\0'.repeat(60)}${line.repeat(100)}`))).toBeUndefined()
+  })
+
+  const LINE = '[    0.000000] Booting Linux on physical CPU 0x0\n'
+
+  test('a serial log that begins with NULs, as many as there are', () => {
+    for (const nuls of [9, 200, 2000, HEAD - 200, HEAD - 16]) {
+      expect([nuls, recognise(bytes(`${'\0'.repeat(nuls)}${LINE.repeat(100)}`))]).toEqual([nuls, undefined])
+    }
+    // The whole file.
+    expect(recognise(bytes(`${'\0'.repeat(200)}${LINE}`))).toBeUndefined()
+  })
+
+  test('a JSON text sequence, of journalctl -o json-seq', () => {
+    expect(recognise(bytes('\u001e{"MESSAGE":"a"}\n'.repeat(100)))).toBeUndefined()
   })
 
   test('any printable bytes, UTF-8 or of an 8-bit encoding', () => {
@@ -142,6 +161,18 @@ describe('plainly binary', () => {
     // What comes later is not looked at.
     expect(recognise(Buffer.concat([text(0), Buffer.alloc(1 << 16)]))).toBeUndefined()
   })
+  test('nothing but NULs, and NULs before what is no text', () => {
+    const binary = (data: Uint8Array) => expect(recognise(data)?.kind).toBe('binary')
+    for (const nuls of [9, 200, 2000, HEAD]) {
+      const head = Buffer.alloc(nuls)
+      binary(head)
+      // Too little to be sure of it.
+      if (nuls < HEAD) binary(Buffer.concat([head, bytes('cpu')]))
+      if (nuls < HEAD) binary(Buffer.concat([head, Buffer.from('89b380ef1c000000'.repeat(400), 'hex')]))
+      if (nuls < HEAD) binary(Buffer.concat([head, Buffer.from('b9d3a80fc19ee17a'.repeat(400), 'hex')]))
+      if (nuls < HEAD) binary(Buffer.concat([head, bytes('a string\0and another\0'.repeat(99))]))
+    }
+  })
   test('kernel text from any of its pages on is never taken for something compressed', () => {
     // It holds the ELF files of the vDSO, and the table of magic numbers that the kernel itself decompresses by.
     for (const name of ['c4k39', 'd61-kaslr', 'd612-max-nvhe-va52', 'd73-a57']) {
@@ -158,5 +189,24 @@ describe('asking for more', () => {
     for (const text of ['x', '0xffff', '[', 'PX', '\n', 'P\n', 'PK 0', '']) {
       expect([text, text !== '' && undecided(bytes(text))]).toEqual([text, false])
     }
+  })
+  test('UTF-16 of a few letters, until there are enough of them', () => {
+    for (const order of ['le', 'be'] as const) {
+      const text = Buffer.from('pc 0xffff000000ee7abc', 'utf16le')
+      if (order === 'be') text.swap16()
+      for (let length = order === 'le' ? 2 : 1; length < 16; length++) {
+        expect([length, undecided(text.subarray(0, length))]).toEqual([length, true])
+      }
+      expect(undecided(text.subarray(0, 16))).toBe(false)
+      expect(recognise(text.subarray(0, 16))?.name).toBe('UTF-16 text')
+    }
+    // A line is answered at once.
+    expect(undecided(bytes('a\0\n'))).toBe(false)
+  })
+  test('NULs, until text follows or cannot', () => {
+    for (const nuls of [1, 100, HEAD - 1]) expect([nuls, undecided(Buffer.alloc(nuls))]).toEqual([nuls, true])
+    expect(undecided(Buffer.alloc(HEAD))).toBe(false)
+    expect(undecided(bytes(`${'\0'.repeat(100)}[    0.0`))).toBe(true)
+    expect(undecided(bytes(`${'\0'.repeat(100)}[    0.000000] B`))).toBe(false)
   })
 })

@@ -78,6 +78,36 @@ export const SAMPLES: Readonly<Record<string, Sample>> = {
   zipEmpty: { name: /^a zip archive/, command: 'unzip -p', hex: `504b0506${'00'.repeat(18)}` },
   // 7zFormat.txt: signature and version 0.4
   sevenZip: { name: /^a 7z archive/, command: '7z x', hex: '377abcaf271c0004' },
+  // drivers/firmware/efi/libstub/zboot-header.S: magics, payload offset and size, two reserved words, the compressor's name
+  zboot: {
+    name: /^a compressed kernel \(EFI zboot\)/,
+    command: 'scripts/extract-vmlinux',
+    hex: '4d5a00007a696d67d00f0100c03ad3000000000000000000677a6970',
+  },
+  // AOSP's bootimg.h: header versions 0 and 4
+  androidBoot: {
+    name: /^an Android boot image/,
+    command: 'unpack_bootimg --boot_img',
+    hex: '414e44524f49442108905901008000104fd05a0000000011',
+  },
+  androidBoot4: {
+    name: /^an Android boot image/,
+    command: 'unpack_bootimg --boot_img',
+    hex: '414e44524f494421000858020000000060010016300600000000',
+  },
+  // AOSP's sparse_format.h: version 1.0, headers of 28 and 12 bytes, blocks of 4096
+  androidSparse: { name: /^an Android sparse image/, command: 'simg2img', hex: '3aff26ed010000001c000c0000100000' },
+  // squashfs_fs.h: magic, inodes, time, blocks of 128 KiB and of 1 MiB
+  squashfs: {
+    name: /^a squashfs file system/,
+    command: 'unsquashfs',
+    hex: '6873717303000000876fb566000002000100000004001100',
+  },
+  squashfsLarge: {
+    name: /^a squashfs file system/,
+    command: 'unsquashfs',
+    hex: '6873717303000000876fb566000010000100000004001400',
+  },
   // RFC 1952; the time is one that raw words could hold, so that it is not decompressed
   gzip: { name: /^gzip data/, command: 'gzip -dc', hex: '1f8b0800000000f00003' },
   xz: {

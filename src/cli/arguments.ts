@@ -21,7 +21,7 @@ export function checkArguments(args: readonly string[]): void {
   if (bad === undefined) return
   const shown = bad.toString('latin1').replace(/[\x80-\xff]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16)}`)
   throw new Failure(
-    `the argument ${shown} is not UTF-8: hypva opens no file of such a name; rename it, link to it, or use < and >`,
+    `the argument ${shown} is not UTF-8, and hypva cannot open a file of that name: rename it, make a link to it, or use < and >`,
   )
 }
 

@@ -40,12 +40,12 @@ export function addDecode(program: Command, status: Status): void {
     .description(
       'Finds nVHE hyp panics in LOG (default: stdin): dmesg, journal or serial console. Prints of each what every value is, where it lies, and what happened.',
     )
-    .argument('[LOG]', 'the log; - is stdin; gzip is undone', '-')
+    .argument('[LOG]', 'the log; - is stdin; gzip is decompressed', '-')
     .addOption(new Option('-l, --layout <file>', 'the layout of the boot that panicked (- is stdin)'))
     .addOption(symbolsOption())
     .option('--raw-names', 'keep the __kvm_nvhe_ prefix of names')
     .option('--json', 'print JSON')
-    .option('--text', 'take the log as text, even where its first bytes look like something else')
+    .option('--text', 'read the log as text, whatever its first bytes look like')
     .addHelpText('before', EXAMPLES)
     .action((log: string, options: DecodeOptions) => {
       const { layout, symbols = [], rawNames = false, json, text = false } = options

@@ -1,9 +1,9 @@
 import * as node from 'node:fs'
-import { dirname, isAbsolute, join } from 'node:path'
+import { basename, dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from './failure.js'
 import { clearStatusLine } from './status-line.js'
 import { isStdoutClosed } from './stdout.js'
-import { visible } from './text.js'
+import { visible, visibleLine } from './text.js'
 import { writeAll, writeAllLater } from './write.js'
 
 const STDOUT = 1
@@ -26,6 +26,7 @@ export interface Output {
 /** The calls that outputs are made with; a test can make any of them fail. */
 export type FileSystem = Pick<
   typeof node,
+  | 'accessSync'
   | 'closeSync'
   | 'fchmodSync'
   | 'fchownSync'
@@ -50,11 +51,11 @@ export function printAsIs(text: string): void {
   openOutput(undefined).write(Buffer.from(text))
 }
 
-/** A line for standard error, control characters made visible; where nobody takes it, there is nobody to tell. */
+/** A line for standard error, control characters and line ends in it made visible; where nobody takes it, there is nobody to tell. */
 export function say(line: string): void {
   clearStatusLine()
   try {
-    writeAll(STDERR, Buffer.from(`${visible(line)}\n`), null)
+    writeAll(STDERR, Buffer.from(`${visibleLine(line)}\n`), null)
   } catch {
     // See above.
   }
@@ -63,19 +64,56 @@ export function say(line: string): void {
 /** Opens OUT; `-` or nothing is standard output. */
 export function openOutput(file: string | undefined, system: FileSystem = node): Output {
   if (file === '') throw new Failure('cannot write: the name of the output file is empty')
-  if (file === undefined || file === '-') {
-    if (isStdoutClosed()) throw new Failure('cannot write standard output: it is closed')
-    return new Descriptor('standard output', STDOUT, system)
-  }
+  if (file === undefined || file === '-') return openDescriptor('standard output', STDOUT, system)
   const old = stat(file, system)
   if (old?.isDirectory()) throw new Failure(`cannot write ${file}: is a directory`)
   try {
-    // A device or a named pipe is written to, not replaced.
+    const place = old === undefined ? undefined : descriptorOf(file, old, system)
+    if (typeof place === 'number') return openDescriptor(file, place, system)
+    // A device or a named pipe is written to, not replaced. Nor is what another process has open; what stands in it stays.
+    if (place === 'foreign') return new Descriptor(file, system.openSync(file, 'a'), system)
     if (old !== undefined && !old.isFile()) return new Descriptor(file, system.openSync(file, 'w'), system)
     return new Replacement(file, old, system)
   } catch (error) {
     throw error instanceof Failure ? error : systemFailure('cannot write', file, error)
   }
+}
+
+/** A descriptor that hypva was started with, which stays open. */
+function openDescriptor(name: string, fd: number, system: FileSystem): Output {
+  if (fd === STDOUT && isStdoutClosed()) throw new Failure('cannot write standard output: it is closed')
+  return new Descriptor(name, fd, system, false)
+}
+
+/**
+ * Which descriptor of this process a name stands for: /dev/stdout or /dev/fd/3, or the file that the shell opened as standard output or
+ * standard error. Others write there as well, before hypva and after it: `{ echo head; hypva … -o /dev/stdout; } > FILE`.
+ * @returns `foreign` for a descriptor of another process, undefined for any other file
+ */
+function descriptorOf(file: string, old: node.Stats, system: FileSystem): number | 'foreign' | undefined {
+  const [, owner, fd] = /^(\/proc\/\d+)(?:\/task\/\d+)?\/fd\/(\d+)$/.exec(procNameOf(file, system)) ?? []
+  if (owner !== undefined) return owner === system.realpathSync('/proc/self') ? Number(fd) : 'foreign'
+  return [STDOUT, STDERR].find((standard) => {
+    const { dev, ino } = system.fstatSync(standard)
+    return dev === old.dev && ino === old.ino
+  })
+}
+
+/** A name with its symbolic links followed, but not the last step from /proc/PID/fd/N to a file. */
+function procNameOf(file: string, system: FileSystem): string {
+  let name = file
+  for (let links = 0; links < MOST_LINKS; links++) {
+    const folder = system.realpathSync(dirname(name))
+    if (/^\/proc\/\d+(\/task\/\d+)?\/fd$/.test(folder)) return join(folder, basename(name))
+    let link: string
+    try {
+      link = system.readlinkSync(name)
+    } catch {
+      break
+    }
+    name = isAbsolute(link) ? link : `${folder}/${link}`
+  }
+  return name
 }
 
 function stat(file: string, system: FileSystem): node.Stats | undefined {
@@ -92,10 +130,13 @@ class Descriptor implements Output {
   readonly file: Output['file'] = undefined
   protected readonly fd: number
   protected readonly system: FileSystem
-  constructor(name: string, fd: number, system: FileSystem) {
+  private readonly own: boolean
+  /** @param own opened here, so that it is closed here */
+  constructor(name: string, fd: number, system: FileSystem, own = true) {
     this.name = name
     this.fd = fd
     this.system = system
+    this.own = own
   }
   write(bytes: Uint8Array): void {
     try {
@@ -114,7 +155,7 @@ class Descriptor implements Output {
     if (this.file !== undefined) this.file.length += bytes.length
   }
   finish(): void {
-    if (this.fd !== STDOUT) this.close()
+    if (this.own) this.close()
   }
   abandon(): void {}
   protected close(): void {
@@ -138,6 +179,8 @@ class Replacement extends Descriptor {
   constructor(file: string, old: node.Stats | undefined, system: FileSystem) {
     // Beside the file itself, not beside a symbolic link to it.
     const target = old === undefined ? targetOf(file, system) : system.realpathSync(file)
+    // Replacing a file takes no right to write to it, only to its directory; who may not write to it is refused all the same.
+    if (old !== undefined) system.accessSync(target, node.constants.W_OK)
     const temporary = join(dirname(target), `.hypva-${process.pid}-${Date.now().toString(36)}.tmp`)
     // Until it has the old file's owner and group, only its owner may read it, and only if that one could.
     const fd = system.openSync(temporary, 'wx', old === undefined ? 0o666 : old.mode & 0o700)

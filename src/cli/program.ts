@@ -72,11 +72,12 @@ function descendants(command: Command): Command[] {
   return command.commands.flatMap((child) => [child, ...descendants(child)])
 }
 
+/** An error of commander's as one line: a line end in an argument stays one, which is made visible. */
 function oneLine(text: string): string {
   return text
     .replace(/^error: /, '')
-    .trim()
-    .replaceAll('\n', ' ')
+    .replace(/\n(?=\(Did you mean )/, ' ')
+    .replace(/\n$/, '')
 }
 
 /** One line on stderr, and the exit code. */
@@ -85,6 +86,6 @@ function report(error: unknown): number {
   // Commander has printed what it had to say.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   const message = error instanceof Error ? error.message : String(error)
-  say(`hypva: ${oneLine(message)}`)
+  say(`hypva: ${message}`)
   return error instanceof Failure ? error.exitCode : 2
 }

@@ -12,7 +12,7 @@ import { openSource } from './file-source.js'
 import { checkInputs } from './input.js'
 import { openOutput, print, say } from './output.js'
 import type { Status } from './status.js'
-import { formatRange, toJson } from './text.js'
+import { formatRange, toJson, visibleLine } from './text.js'
 import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 
 const EXAMPLES = `Examples:
@@ -48,7 +48,7 @@ export function addRecover(parent: Command, status: Status): void {
     .option('--prefer <file>', 'believe this file where others disagree (repeatable)', collect)
     .option(
       '--exhaustive',
-      'scan all of a core, not only until its text has settled the tag; refused on a live /proc/kcore',
+      'scan a whole core instead of stopping once its text has settled the tag; refused on a live /proc/kcore',
     )
   for (const option of fieldOptions()) recover.addOption(option)
   recover.action((files: string[], options: Flags) => {
@@ -155,7 +155,7 @@ function report({ layout, provenance, conflicts, unknown, candidates, files }: R
     }
   }
   if (conflicts.some(({ sides }) => sides.length > 1))
-    lines.push(`  --prefer FILE believes one; a flag such as ${flagOf(conflicts)} says it outright.`)
+    lines.push(`  --prefer FILE believes that file; a flag such as ${flagOf(conflicts)} sets the value yourself.`)
   if (candidates.length > 0) {
     lines.push('', `Layouts that fit: ${candidates.length}`)
     for (const { tagLsb, tagVal } of candidates) {
@@ -167,14 +167,14 @@ function report({ layout, provenance, conflicts, unknown, candidates, files }: R
   const missing = Object.entries(unknown)
   if (missing.length > 0) lines.push('', 'Not known, and what would tell it')
   for (const [field, how] of missing) lines.push(`  ${field.padEnd(18)} ${how}`)
-  return `${lines.join('\n')}\n`
+  return `${lines.map(visibleLine).join('\n')}\n`
 }
 
 const KINDS: Readonly<Record<string, string>> = {
   memory: 'memory',
   elf: 'ELF file',
   kdump: 'dump that is not ELF',
-  unsupported: 'of a format that is not read',
+  unsupported: 'a format that hypva does not read',
   log: 'kernel log',
   iomem: '/proc/iomem',
   vmcoreinfo: 'vmcoreinfo',

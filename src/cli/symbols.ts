@@ -8,7 +8,7 @@ import { openSource, readWhole } from './file-source.js'
 export function symbolsOption(): Option {
   return new Option(
     '--symbols <file>',
-    'symbols: /proc/kallsyms, System.map, nm output or vmlinux, gzip undone; once for each',
+    'symbols: /proc/kallsyms, System.map, nm output or vmlinux; gzip is decompressed; once for each',
   ).argParser((file: string, previous: string[] = []) => [...previous, file])
 }
 

@@ -20,6 +20,11 @@ export function visible(text: string): string {
   return text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, (character) => `\\x${hexOf(character, 2)}`)
 }
 
+/** The same for what is to stay one line, such as a message with a file name in it: its line ends become \x0a. */
+export function visibleLine(text: string): string {
+  return visible(text).replaceAll('\n', '\\x0a')
+}
+
 function hexOf(character: string, digits: number): string {
   return character.charCodeAt(0).toString(16).padStart(digits, '0')
 }

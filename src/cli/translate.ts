@@ -5,7 +5,7 @@ import type { HypLayout } from '../layout/types.js'
 import type { SymbolTable } from '../symbols/table.js'
 import { Census } from '../translate/census.js'
 import { complementOf, gapsOf } from '../translate/expected.js'
-import { createNamer, type Namer } from '../translate/namer.js'
+import { createNamer, KERNEL_ALONE, type Namer } from '../translate/namer.js'
 import { NameRewriter, namedRanges } from '../translate/names.js'
 import { otherSource } from '../translate/other-source.js'
 import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
@@ -34,7 +34,7 @@ const EXAMPLES = `Examples:
   # Kernel addresses in a trace become hyp addresses, and back:
   echo 'fault at ffff000000ee7abc' | hypva translate -l layout.json
   echo 'pc 0x89b380ee7abc lr 0x89b380ee7010' | hypva translate -l layout.json --from hyp --to kernel
-  # A file to a file, gzip undone on the way, with counts on stderr:
+  # A file to a file, gzip decompressed on the way, with counts on stderr:
   echo 'fault at ffff000000ee7abc' | gzip > trace.gz
   hypva translate trace.gz -l layout.json -o trace.hyp --stats
   # What is where in a trace, by region:
@@ -71,18 +71,18 @@ export function addTranslate(program: Command, status: Status): void {
     .description(
       'Rewrites every address of the source space in FILEs (default: stdin) as an address of the target space. Every other byte stays as it was.',
     )
-    .argument('[FILE...]', 'what to translate; - is stdin; gzip is undone')
+    .argument('[FILE...]', 'what to translate; - is stdin; gzip is decompressed')
     .addOption(layoutOption())
     .addOption(
       spaceOption(
         '--from <space>',
-        'what the addresses are (default: kernel addresses for --to hyp; kernel and hyp addresses alike for everything else)',
+        'the space of the addresses (default: kernel with --to hyp, otherwise both kernel and hyp)',
       ),
     )
     .addOption(
       new Option(
         '--to <space>',
-        'what they become: addresses of a space, or the names of symbols (default: hyp; for hyp addresses kernel)',
+        'the space to translate to, or name for symbol names (default: hyp; with --from hyp: kernel)',
       ).choices([...SPACES, 'name']),
     )
     .option('--annotate', 'write the name behind each translated address, as <symbol+0xoffset/0xsize>')
@@ -95,16 +95,18 @@ export function addTranslate(program: Command, status: Status): void {
     .addOption(
       new Option('--format <format>', 'text, or raw 64-bit words').choices(['text', 'u64le', 'u64be']).default('text'),
     )
-    .option('--text', 'take the input as text, even where its first bytes look like something else')
+    .option('--text', 'read the input as text, whatever its first bytes look like')
     .option('--unchecked', 'apply kern_hyp_va to every address, as the kernel does, whether it makes sense or not')
-    .option('-o, --output <file>', 'write to a file, replaced as a whole when complete')
+    .option('-o, --output <file>', 'write to a file, which is replaced only when the output is complete')
     .option(
       '--strict',
-      'exit 1 when an address of the source space did not translate: in a hole of DRAM, or of another boot',
+      'exit 1 if an address where the layout expects the source space does not translate, or if the layout is of another boot',
     )
-    .option('--stats', 'counts on stderr at the end: of addresses that translated, and of all other numbers')
+    .option('--stats', 'print to stderr how many addresses translated, and how many other numbers there were')
     .addOption(
-      new Option('--jobs <n>', 'threads for a regular file with -o (default: as many as help)').argParser(parseCount),
+      new Option('--jobs <n>', 'threads for a regular file with -o (default: chosen from the file size)').argParser(
+        parseCount,
+      ),
     )
     .addHelpText('before', EXAMPLES)
     .action(async (files: string[], options: TranslateOptions) => {
@@ -379,7 +381,13 @@ function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work 
 
 function namerOf(layout: HypLayout, options: TranslateOptions, from: Space | undefined): Namer {
   const { symbols = [], rawNames = false, returnAddresses = false } = options
-  return createNamer(layout, readSymbols(symbols), { ...(from && { from }), rawNames, returnAddresses })
+  const tables = readSymbols(symbols)
+  try {
+    return createNamer(layout, tables, { ...(from && { from }), rawNames, returnAddresses })
+  } catch (error) {
+    const { message } = error as Error
+    throw message.endsWith(KERNEL_ALONE) ? new Failure(`${message} (--from kernel)`) : error
+  }
 }
 
 function parseCount(text: string): number {

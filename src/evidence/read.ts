@@ -11,6 +11,7 @@ import { lineFilterOf } from './line-filter.js'
 import type { SymbolAddresses } from './live.js'
 import { LOG_WORDS, LogReader } from './log.js'
 import { PairReader } from './pairs.js'
+import type { PatchScanner } from './patch-scan.js'
 import { SymbolReader } from './symbols.js'
 import { VmcoreinfoReader } from './vmcoreinfo.js'
 
@@ -48,9 +49,10 @@ export function readEvidence(
     const head = new Uint8Array(HEAD)
     return { source, content: recognise(head.subarray(0, readFully(source, 0, head))) }
   })
-  const texts = opened
-    .filter(({ content }) => content === undefined)
-    .map(({ source }) => readText(source, priority(source)))
+  const texts = opened.flatMap(({ source, content }) => {
+    if (content === undefined) return [readText(source, priority(source))]
+    return content.kind === 'binary' ? [readMemory(source, priority(source))] : []
+  })
   const names = new Set(texts.flatMap(({ pairNames }) => [...pairNames]))
   if (names.size > 0) {
     for (const text of texts) {
@@ -67,9 +69,9 @@ export function readEvidence(
   })
   for (const { findings } of texts) resolveNames(findings, tables)
   return opened.map(({ source, content }) => {
-    if (content !== undefined) return readBinary(source, content, priority(source), tables, exhaustive)
-    const { kinds, findings } = texts.find((known) => known.source === source)!
-    return { source, kinds, findings }
+    const text = texts.find((known) => known.source === source)
+    if (text === undefined) return readFormat(source, content!, priority(source), tables, exhaustive)
+    return { source, kinds: text.kinds, findings: text.findings }
   })
 }
 
@@ -129,27 +131,50 @@ export class TextReaders {
 }
 
 function readText(source: ByteSource, priority: number): TextFile {
+  const text = readLines(source, priority)
+  const { kinds, findings } = text
+  if (kinds.length > 0) return text
+  if (source.sequential === 'once') {
+    findings.note(
+      'no evidence in its lines; a pipe of this size cannot be read a second time as memory, so if it is memory, give the file itself',
+    )
+    return { ...text, kinds: ['unrecognised'] }
+  }
+  // Text by its beginning, but no evidence: memory can begin with text.
+  return { ...text, kinds: [showsPatching(scanWhole(source, findings)) ? 'memory' : 'unrecognised'] }
+}
+
+/** Of no kind where none of its lines is evidence. */
+function readLines(source: ByteSource, priority: number): TextFile {
   const findings = new FileFindings(source.name, priority)
   const readers = new TextReaders(findings)
   const { symbols } = readers
   const pairNames = readers.pairs.names
   if (readLayoutFile(source, findings)) return { source, kinds: ['layout'], findings, pairNames, symbols }
   forEachLine(source, (text, number) => readers.line(text, number), FILTER)
-  const kinds = readers.report()
-  if (kinds.length > 0) return { source, kinds, findings, pairNames, symbols }
-  if (source.sequential === 'once') {
-    findings.note(
-      'no evidence in its lines, and it cannot be read again as memory; if it is memory, give the file itself',
-    )
-    return { source, kinds: ['unrecognised'], findings, pairNames, symbols }
-  }
-  // Text by its beginning, but no evidence: memory can begin with text.
-  const scanner = scanWhole(source, findings)
-  const memory = scanner.groups.length > 0 || scanner.unpatched !== undefined
-  return { source, kinds: [memory ? 'memory' : 'unrecognised'], findings, pairNames, symbols }
+  return { source, kinds: readers.report(), findings, pairNames, symbols }
 }
 
-function readBinary(
+function showsPatching({ groups, unpatched }: PatchScanner): boolean {
+  return groups.length > 0 || unpatched !== undefined
+}
+
+function readMemory(source: ByteSource, priority: number): TextFile {
+  const findings = new FileFindings(source.name, priority)
+  const scanner = scanWhole(source, findings)
+  if (!showsPatching(scanner)) {
+    // A log can begin with bytes that are no text.
+    const text = source.sequential === 'once' ? undefined : readLines(source, priority)
+    if (text !== undefined && text.kinds.length > 0) return text
+    findings.note(
+      'no patched kern_hyp_va sequence in it: it may be compressed, or no kernel memory; a VHE host and a kernel before 4.17 have none',
+    )
+  }
+  return { source, kinds: ['memory'], findings, pairNames: new Set(), symbols: new SymbolReader(new Set()) }
+}
+
+/** What is of a known format. */
+function readFormat(
   source: ByteSource,
   content: Content,
   priority: number,
@@ -162,15 +187,8 @@ function readBinary(
     readCore(source, findings, tables, exhaustive)
     return { source, kinds: ['elf'], findings }
   }
-  if (kind !== 'binary') {
-    findings.note(evidence)
-    return { source, kinds: [kind], findings }
-  }
-  const scanner = scanWhole(source, findings)
-  if (scanner.groups.length === 0 && scanner.unpatched === undefined) {
-    findings.note('no patched kern_hyp_va sequence in it; with VHE, and before 4.17, there is none')
-  }
-  return { source, kinds: ['memory'], findings }
+  findings.note(evidence)
+  return { source, kinds: [kind === 'kdump' ? kind : 'unsupported'], findings }
 }
 
 /** A layout written by hypva is evidence too. */

@@ -17,7 +17,7 @@ export interface Impossibility {
   readonly alone?: boolean
   /** What is wrong, with the numbers; stands behind `path` and a colon. */
   readonly text: string
-  /** What it would have to be: "in DRAM, 0x40000000–0xbfffffff". */
+  /** What it would have to be: "must lie in DRAM, 0x40000000–0xbfffffff". */
   readonly wanted: string
 }
 
@@ -46,7 +46,7 @@ export const idmapNotAligned: Rule = ({ idmap, pageSize }) => {
     value: idmap,
     against: pageSize === undefined ? [] : ['pageSize'],
     text: `${formatU64(idmap)} is not aligned to pages of ${page} bytes`,
-    wanted: `aligned to pages of ${page} bytes`,
+    wanted: `must be aligned to pages of ${page} bytes`,
   }
 }
 
@@ -60,7 +60,7 @@ export const dramNotPhysical: Rule = ({ dram = [] }) => {
     value: bank,
     against: [],
     text: `${formatU64(bank.end)} is beyond 2^${MAX_PHYS_BITS}, where physical addresses end`,
-    wanted: `below 2^${MAX_PHYS_BITS}, where physical addresses end`,
+    wanted: `must lie below 2^${MAX_PHYS_BITS}, where physical addresses end`,
   }
 }
 
@@ -80,7 +80,7 @@ const dramNotWholePages: Rule = ({ dram = [], pageSize }) => {
     field: 'dram',
     value: bank,
     against: pageSize === undefined ? [] : ['pageSize'],
-    wanted: `whole pages of ${size} bytes`,
+    wanted: `must be whole pages of ${size} bytes`,
   }
   if (end % page === page - 1n) {
     const text = `${formatU64(end)} looks like the bank's last byte, as /proc/iomem gives it; an end is the first byte behind it, ${formatU64(end + 1n)}`
@@ -99,8 +99,8 @@ const kimageVoffsetNotAligned: Rule = ({ kimageVoffset }) => {
     path: 'kimageVoffset',
     value: kimageVoffset,
     against: [],
-    text: `${formatU64(kimageVoffset)} is not a multiple of 2 MiB, by which the kernel image keeps its place when it is mapped`,
-    wanted: 'a multiple of 2 MiB, by which the kernel image keeps its place when it is mapped',
+    text: `${formatU64(kimageVoffset)} is not a multiple of 2 MiB: the kernel maps its image with the same offset into 2 MiB as in memory`,
+    wanted: 'must be a multiple of 2 MiB: the kernel maps its image with the same offset into 2 MiB as in memory',
   }
 }
 
@@ -116,14 +116,14 @@ const kaslrOffsetNotAligned: Rule = (facts) => {
   const { kaslrOffset } = facts
   const align = imageAlign(facts)
   if (kaslrOffset === undefined || kaslrOffset % align === 0n) return undefined
-  const multiple = `a multiple of ${align >> 10n} KiB, by which KASLR moves an image`
+  const multiple = `a multiple of ${align >> 10n} KiB: KASLR moves the image in such steps`
   return {
     field: 'kaslrOffset',
     path: 'kaslrOffset',
     value: kaslrOffset,
     against: align === 0x1000n ? [] : ['generation'],
     text: `${formatU64(kaslrOffset)} is not ${multiple}`,
-    wanted: multiple,
+    wanted: `must be ${multiple}`,
   }
 }
 
@@ -137,7 +137,7 @@ const imageNotAligned: Rule = (facts) => {
     value: image,
     against: align === 0x1000n ? [] : ['generation'],
     text: `${formatU64(image.start)} is not aligned to ${align >> 10n} KiB, as _text is`,
-    wanted: `aligned to ${align >> 10n} KiB at its start, _text`,
+    wanted: `must start at a multiple of ${align >> 10n} KiB, as _text does`,
   }
 }
 
@@ -160,7 +160,7 @@ const imageNotInDram: Rule = (facts) => {
     value: facts.kimageVoffset!,
     against: ['image', 'dram'],
     text: `it puts the kernel image at ${rangeText(memory)}, which is not in DRAM (${banksText(dram)})`,
-    wanted: `one that puts the kernel image, ${rangeText(image)}, into DRAM, ${banksText(dram)}`,
+    wanted: `must put the kernel image, ${rangeText(image)}, into DRAM, ${banksText(dram)} (or the list of memory is incomplete)`,
   }
 }
 
@@ -174,8 +174,8 @@ const idmapNotInImage: Rule = (facts) => {
     value: idmap,
     against: ['image', 'kimageVoffset'],
     alone: idmap >= PHYS_END,
-    text: `the page at ${formatU64(idmap)} is outside the kernel image, which by kimageVoffset is at ${rangeText(memory)}`,
-    wanted: `in the kernel image, by kimageVoffset at ${rangeText(memory)}`,
+    text: `the page at ${formatU64(idmap)} is outside the kernel image, which kimageVoffset puts at ${rangeText(memory)}`,
+    wanted: `must lie in the kernel image, which kimageVoffset puts at ${rangeText(memory)}`,
   }
 }
 
@@ -189,7 +189,7 @@ const idmapNotInDram: Rule = ({ idmap, dram }) => {
     against: ['dram'],
     alone: idmap >= PHYS_END,
     text: `the page at ${formatU64(idmap)} is outside DRAM (${banksText(dram)})`,
-    wanted: `in DRAM, ${banksText(dram)}`,
+    wanted: `must lie in DRAM, ${banksText(dram)}`,
   }
 }
 
@@ -202,7 +202,7 @@ const idmapNotPhysical: Rule = ({ idmap }) => {
     value: idmap,
     against: [],
     text: `${formatU64(idmap)} is no physical address: those have at most ${MAX_PHYS_BITS} bits`,
-    wanted: `a physical address, of at most ${MAX_PHYS_BITS} bits`,
+    wanted: `must be a physical address, of at most ${MAX_PHYS_BITS} bits`,
   }
 }
 
@@ -233,7 +233,7 @@ const physOffsetAboveDram: Rule = (facts) => {
     value: physOffset,
     against: ['dram'],
     text: `${formatU64(physOffset)} is above ${most}${why}`,
-    wanted: `at most ${most}${why}`,
+    wanted: `must be at most ${most}${why}`,
   }
 }
 

@@ -123,7 +123,7 @@ function decodeOne({ boot, ...printed }: PrintedPanic, options: DecodeOptions, s
   }
   const { layout, classify } = known
   const notes = [...known.notes]
-  if (printed.more) notes.push('the log holds further panics, which are not decoded: split it')
+  if (printed.more) notes.push('the log holds further panics, which hypva did not decode: split the log')
   const facts = new AddressFacts({ ...printed, boot }, layout)
   if (facts.hypOffsetDerived) {
     notes.push(
@@ -182,7 +182,7 @@ function layoutOf(boot: string, { layout: given, symbols = [] }: DecodeOptions):
         `${typeof value === 'bigint' ? formatU64(value) : String(value)} (${provenance[0]?.file ?? 'together'})`,
     )
   return known(recoverLayout([log]).layout, [
-    `the layout is not of this boot, and not used: ${conflict.field} is ${sides.join(' or ')}`,
+    `the layout is of another boot and was not used: ${conflict.field} is ${sides.join(' or ')}`,
   ])
 }
 

@@ -1,6 +1,6 @@
 import { HypvaError } from '../errors.js'
 import { KSYM_NAME_LEN } from './kernel-order.js'
-import type { SymbolLine } from './line.js'
+import { isNameCharacter, type SymbolLine } from './line.js'
 
 // ELF-64 as the System V ABI and elf(5) name it; only what a symbol table needs.
 const EI_CLASS = 4
@@ -86,7 +86,7 @@ export function elfSymbols(bytes: Uint8Array, name: string): SymbolLine[] {
       // Names may share their ends, so that any number of them leads through the same bytes: none is followed further than it may
       // be long.
       let end = begin
-      while (end < begin + KSYM_NAME_LEN && names.charCodeAt(end) > 0) end++
+      while (end < begin + KSYM_NAME_LEN && isNameCharacter(names.charCodeAt(end))) end++
       if (begin === 0 || end === begin || names.charCodeAt(end) !== 0) continue
       const letter = shndx === SHN_ABS ? 'a' : info >> 4 === STB_WEAK ? 'w' : (letters[shndx] ?? 'd')
       symbols.push({

@@ -8,8 +8,14 @@ export interface SymbolLine {
   readonly module: string | undefined
 }
 
-// With `nm -S` a size stands between address and type.
-const SYMBOL = /^([0-9a-fA-F]{8,16}) (?:[0-9a-fA-F]{8,16} )?([A-Za-z?]) (\S+)(?:[ \t]+\[([^\]]+)\])?$/
+// With `nm -S` a size stands between address and type. No kernel has a name with control characters, which could command the
+// terminal that the name is printed on.
+const SYMBOL = /^([0-9a-fA-F]{8,16}) (?:[0-9a-fA-F]{8,16} )?([A-Za-z?]) ([^\s\p{Cc}]+)(?:[ \t]+\[([^\]\p{Cc}]+)\])?$/u
+
+/** Whether a character may stand in the name of a symbol: no control character. */
+export function isNameCharacter(code: number): boolean {
+  return code > 31 && (code < 0x7f || code > 0x9f)
+}
 
 /** Reads one line of a symbol table; undefined for anything else (undefined symbols of `nm` among it). */
 export function parseSymbolLine(line: string): SymbolLine | undefined {

@@ -123,7 +123,13 @@ function namesHyp(table: SymbolTable, { generation }: Partial<HypLayout>): boole
 export function cannotNameHyp(tables: readonly SymbolTable[], layout: Partial<HypLayout>): string | undefined {
   if (layout.mode === 'vhe' || tables.length === 0 || tables.some((table) => namesHyp(table, layout))) return undefined
   const sources = tables.map(({ source }) => source).join(', ')
-  return `${sources}: no symbols of the hypervisor (__kvm_nvhe_…) in it, so it cannot name hyp addresses: before Linux 5.19 /proc/kallsyms leaves them out; System.map and vmlinux of this kernel have them`
+  const { generation } = layout
+  // The generation of 5.15 reaches beyond 5.19.
+  const why =
+    generation !== undefined && isSince(generation, '7.0')
+      ? 'it is of a kernel without nVHE KVM, or filtered; System.map and vmlinux of this kernel are complete'
+      : 'before Linux 5.19 /proc/kallsyms leaves them out; System.map and vmlinux of this kernel have them'
+  return `${sources}: no symbols of the hypervisor (__kvm_nvhe_…) in it, so it cannot name hyp addresses: ${why}`
 }
 
 /** Tables as one, each moved by its shift. Of several names of an address that of the first table counts. */

@@ -186,7 +186,7 @@ function assertMemory(array: BigUint64Array, what: string): void {
   } catch {
     throw new HypvaTypeError(
       'HYPVA_ARGUMENT',
-      `${what}: the array has no memory any more: its buffer was transferred (to a worker, say), or was made smaller than where the array ends; give an array of a buffer that is still there`,
+      `${what}: the array has lost its memory: its buffer was transferred (to a worker, say) or shrunk; pass an array whose buffer is still there`,
     )
   }
 }

@@ -40,6 +40,9 @@ export interface NameBatch {
 /** Addresses a turn: their tile, and what comes out of it, stay in the first-level cache. */
 const TILE = 1024
 
+/** Ends the message about tables without the hypervisor's symbols where not only hyp addresses are to be named. */
+export const KERNEL_ALONE = '; it can name kernel addresses if only those are asked for'
+
 /** Names addresses of one layout by the symbols of its kernel. */
 export class Namer {
   /** All tables as one, at run-time addresses. */
@@ -56,8 +59,7 @@ export class Namer {
     const { from } = options
     const unable = from === undefined || from === 'hyp' ? cannotNameHyp(tables, layout) : undefined
     if (unable !== undefined) {
-      const others = from === undefined ? '; kernel addresses alone (from kernel) can be named without' : ''
-      throw new HypvaError('HYPVA_SYMBOLS', `${unable}${others}`)
+      throw new HypvaError('HYPVA_SYMBOLS', from === undefined ? `${unable}${KERNEL_ALONE}` : unable)
     }
     this.segments = nameSegments(layout, this.symbols, from)
     this.options = options

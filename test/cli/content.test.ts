@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -133,6 +133,23 @@ describe('translate', () => {
     expect([out, err]).toEqual(['', expect.stringMatching(/xz-compressed data/)])
   })
 
+  test.each([
+    [
+      'UTF-16 without a mark',
+      "printf 'p\\0c\\0 \\0'; sleep 0.3; printf 'f\\0f\\0f\\0f\\0f\\0'",
+      2,
+      /UTF-16 text, not plain/,
+    ],
+    // A power cycle, then what it was for.
+    ['NULs before a log', `head -c 300 /dev/zero; sleep 0.3; echo 'pc is at ${KERNEL}'`, 0, /^$/],
+  ])('%s in two pieces of a pipe', async (_, made, code, says) => {
+    // The pause only makes it likely that two reads see it.
+    const command = `{ ${made}; } | "$0" "$1" translate -l "$2"`
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', command, process.execPath, MAIN, LAYOUT])
+    expect([status, stderr.toString()]).toEqual([code, expect.stringMatching(says)])
+    expect(stdout.toString()).toBe(code === 0 ? `${'\0'.repeat(300)}pc is at ${AS_HYP}\n` : '')
+  })
+
   test('a pipe is answered by its first piece, and a beginning that may be a magic number by the next', async () => {
     const child = spawn(process.execPath, [MAIN, 'translate', '-l', LAYOUT])
     const answered = async (want: string) => {
@@ -179,7 +196,7 @@ describe('evidence', () => {
     const file = put(name, bytesOf(sample))
     const { code, out, err } = hypva(['layout', 'recover', file])
     expect(code).toBe(2)
-    expect(out.toString().split('\n')[0]).toBe(`${file}: of a format that is not read`)
+    expect(out.toString().split('\n')[0]).toBe(`${file}: a format that hypva does not read`)
     expect(err).toMatch(
       new RegExp(`^hypva: ${file}: ${sample.name.source.slice(1)}.*, which is not read: .*\`${sample.command}.*\n$`),
     )

@@ -33,6 +33,20 @@ const SPACES = { kernel: kernel_va, linear: linear_va, image: kernel_va, link, p
 
 const translate = (args: string[], input: string | Uint8Array) => hypva(['translate', '-l', LAYOUT, ...args], { input })
 
+test('the help says in a sentence each what --from, --to, --strict and --text do', () => {
+  const { out, code } = hypva(['translate', '--help'])
+  const help = out.toString().replace(/\s+/g, ' ')
+  expect(code).toBe(0)
+  for (const text of [
+    '--from <space> the space of the addresses (default: kernel with --to hyp, otherwise both kernel and hyp)',
+    '--to <space> the space to translate to, or name for symbol names (default: hyp; with --from hyp: kernel)',
+    '--strict exit 1 if an address where the layout expects the source space does not translate, or if the layout is of another boot',
+    '--text read the input as text, whatever its first bytes look like',
+  ]) {
+    expect(help).toContain(text)
+  }
+})
+
 describe('without --from', () => {
   test.each(Object.entries(SPACES))('--to %s takes kernel and hyp addresses alike', (to, value) => {
     const { out, err, code } = translate(['--to', to], TEXT)

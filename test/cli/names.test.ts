@@ -156,7 +156,7 @@ describe('decode', () => {
   test('a layout of another boot is not used, and that is said', () => {
     const { out, code } = hypva(['decode', '-l', LAYOUT], { input: log })
     expect(code).toBe(0)
-    expect(out.toString()).toMatch(/Note +the layout is not of this boot, and not used: \w+ is /)
+    expect(out.toString()).toMatch(/Note +the layout is of another boot and was not used: \w+ is /)
     expect(out.toString()).not.toContain('physical    0x40ef0424')
   })
 
@@ -174,7 +174,10 @@ test('symbols that name nothing of EL2: an error for hyp addresses, a line on st
   const to = ['translate', '-l', LAYOUT, '--symbols', host]
   const wanted = /^hypva: \S+host: no symbols of the hypervisor .* System\.map and vmlinux of this kernel have them/
   fails([...to, '--to', 'name'], 2, wanted, `${HVC}\n`)
+  // What else can be done is said with the option that does it.
+  fails([...to, '--to', 'name'], 2, /kernel addresses if only those are asked for \(--from kernel\)\n$/, `${HVC}\n`)
   fails([...to, '--to', 'name', '--from', 'hyp'], 2, wanted, `${HVC}\n`)
+  fails([...to, '--to', 'name', '--from', 'hyp'], 2, /(?<!--from kernel\))\n$/, `${HVC}\n`)
   fails([...to, '--summary'], 2, wanted, `${HVC}\n`)
   const kernel = hypva([...to, '--to', 'name', '--from', 'kernel'], { input: `${HVC} ffffad430626df40\n` })
   expect([kernel.code, kernel.err]).toEqual([0, ''])

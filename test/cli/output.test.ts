@@ -29,6 +29,7 @@ function fault(code: string): never {
 function systemWith(changes: Partial<FileSystem>, owner = { uid: 1, gid: 1 }): FileSystem {
   return {
     ...fs,
+    accessSync: () => {},
     fstatSync: ((fd: number) => Object.assign(fs.fstatSync(fd), owner)) as typeof fs.fstatSync,
     fchownSync: (_, uid, gid) => {
       owner.uid = uid === -1 ? owner.uid : uid
@@ -171,6 +172,107 @@ describe('owner, group and permission bits of a file that is replaced', () => {
       fchownSync: () => fault('EPERM'),
     })
     expect(fs.readFileSync(path, 'utf8')).toBe('new')
+  })
+})
+
+describe('a file that the user may not write', () => {
+  test('is left alone, though its directory would let it be replaced', () => {
+    const path = file('readonly', 'precious', 0o444)
+    const asked: unknown[] = []
+    const opened: unknown[] = []
+    const system = systemWith({
+      accessSync: (...args) => {
+        asked.push(args)
+        fault('EACCES')
+      },
+      openSync: (...args) => {
+        opened.push(args)
+        return fs.openSync(...args)
+      },
+    })
+    expect(() => openOutput(path, system)).toThrow(
+      expect.objectContaining({ message: `cannot write ${path}: permission denied`, exitCode: 2 }),
+    )
+    // Asked of the file itself, before anything is made beside it.
+    expect(asked).toEqual([[path, fs.constants.W_OK]])
+    expect(opened).toEqual([])
+    expect(fs.readFileSync(path, 'utf8')).toBe('precious')
+  })
+
+  test('by the command, without the rights of root', () => {
+    const folder = join(dir, 'shared')
+    fs.mkdirSync(folder)
+    const path = join(folder, 'readonly')
+    fs.writeFileSync(path, 'precious')
+    fs.chmodSync(path, 0o444)
+    // Root without capabilities is held to permission bits like everybody else.
+    const user = ROOT_USER ? ['--bounding-set=-all', '--inh-caps=-all'] : []
+    const args = [...user, process.execPath, MAIN, 'layout', 'show', '-l', LAYOUT, '--svg', path]
+    const { status, stderr } = spawnSync('setpriv', args, { encoding: 'utf8' })
+    expect([status, stderr]).toEqual([2, `hypva: cannot write ${path}: permission denied\n`])
+    expect(fs.readFileSync(path, 'utf8')).toBe('precious')
+    expect(fs.readdirSync(folder)).toEqual(['readonly'])
+  })
+})
+
+describe('a name that stands for an open descriptor', () => {
+  const LINE = 'pc 0x89b380ef1c00\n'
+  const WANT = 'pc 0xffffad4306ef1c00\n'
+
+  /** What stands in a file after `{ echo head; …; echo tail; } > FILE`, hypva being `$H`. */
+  function around(command: string, redirection: string): string[] {
+    const path = file('redirected', '')
+    const script = `{ echo head >&3; ${command}; echo tail >&3; } 3>&1 ${redirection}`
+    const H = `${process.execPath} ${MAIN} translate -l ${LAYOUT} --to kernel`
+    const env = { ...process.env, H, F: path, LINK: join(dir, 'stdout-link'), OTHER: join(dir, 'redirected-link') }
+    const { status, stderr } = spawnSync('sh', ['-c', `exec > "$F"; ${script}`], { input: LINE, env, encoding: 'utf8' })
+    expect([status, stderr]).toEqual([0, ''])
+    expect(leftovers()).toEqual([])
+    return fs.readFileSync(path, 'utf8').split('\n')
+  }
+  fs.symlinkSync('/dev/stdout', join(dir, 'stdout-link'))
+  fs.symlinkSync('redirected', join(dir, 'redirected-link'))
+
+  const lines = ['head', WANT.trim(), 'tail', '']
+  test.each([
+    ['/dev/stdout'],
+    ['/dev/fd/1'],
+    ['/proc/self/fd/1'],
+    ['/proc/thread-self/fd/1'],
+    ['/dev/fd/3'],
+    ['"$LINK"'],
+    ['"$F"'],
+    ['"$OTHER"'],
+    ['-'],
+  ])('-o %s adds to the file that it leads to', (name) => {
+    expect(around(`$H -o ${name}`, '')).toEqual(lines)
+  })
+
+  test('standard error', () => {
+    for (const name of ['/dev/stderr', '/dev/fd/2', '"$F"']) {
+      expect(around(`$H -o ${name} 2>&1 > /dev/null`, '')).toEqual(lines)
+    }
+  })
+
+  test('appended to', () => {
+    const path = file('appended', 'head\n')
+    const script = `${process.execPath} ${MAIN} translate -l ${LAYOUT} --to kernel -o /dev/stdout >> ${path}`
+    expect(spawnSync('sh', ['-c', script], { input: LINE }).status).toBe(0)
+    expect(fs.readFileSync(path, 'utf8')).toBe(`head\n${WANT}`)
+  })
+
+  test('of another process: what stands in the file stays', () => {
+    const path = file('others', 'head\n')
+    const fd = fs.openSync(path, 'a')
+    try {
+      expect(
+        hypva(['translate', '-l', LAYOUT, '--to', 'kernel', '-o', `/proc/${process.pid}/fd/${fd}`], { input: LINE })
+          .code,
+      ).toBe(0)
+    } finally {
+      fs.closeSync(fd)
+    }
+    expect(fs.readFileSync(path, 'utf8')).toBe(`head\n${WANT}`)
   })
 })
 
@@ -378,7 +480,7 @@ describe('arguments that are not UTF-8', () => {
     const before = fs.readdirSync(dir)
     const { status, stderr } = run("$'name\\xff'")
     expect([status, stderr.split('\n').length]).toEqual([2, 2])
-    expect(stderr).toMatch(/^hypva: the argument name\\xff is not UTF-8: /)
+    expect(stderr).toMatch(/^hypva: the argument name\\xff is not UTF-8, and hypva cannot open a file of that name: /)
     expect(fs.readdirSync(dir)).toEqual(before)
   })
 

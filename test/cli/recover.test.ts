@@ -121,9 +121,9 @@ test('an answer that no machine has is a conflict: exit 1, nothing written, and 
   expect(code).toBe(1)
   expect(err).toContain(`${file} not written: the evidence disagrees on physOffset`)
   expect(out.toString()).toMatch(
-    /^ {2}physOffset\n {4}0x80000000\n {6}PHYS_OFFSET of the panic .*\n {4}at most 0x40000000, where DRAM begins\n {6}System RAM/m,
+    /^ {2}physOffset\n {4}0x80000000\n {6}PHYS_OFFSET of the panic .*\n {4}must be at most 0x40000000, where DRAM begins\n {6}System RAM/m,
   )
-  expect(out.toString()).toContain('a flag such as --phys-offset says it outright')
+  expect(out.toString()).toContain('a flag such as --phys-offset sets the value yourself')
   expect(() => readFileSync(file)).toThrow()
   expect(recover([wrong, iomem, kallsyms, '--phys-offset', '0xffffb1f180000000', '-o', file]).code).toBe(0)
   expect(parseLayout(readFileSync(file, 'utf8')).physOffset).toBe(0xffffb1f180000000n)

@@ -282,6 +282,37 @@ VCPU:0000000000000000
     if (code === 2) expect(result.err.trim().split('\n')).toHaveLength(1)
   })
 
+  test.each([
+    ['the name of a file that is missing', ['translate', 'none\nhypva: forged', '-l', LAYOUT]],
+    ['a command', ['command\nhypva: forged']],
+    ['an option', ['translate', '-l', LAYOUT, '--option\nhypva: forged']],
+    ['the value of an option', ['translate', '--from', 'from\nhypva: forged', '-l', LAYOUT]],
+    ['what nobody can write to', ['translate', '-l', LAYOUT, '-o', 'none/\nhypva: forged']],
+    ['one that ends in a line end', ['translate', 'none\nhypva: forged\n', '-l', LAYOUT]],
+  ])('a line end in %s forges no line', (_, args) => {
+    const { err, code } = hypva(args)
+    expect(code).toBe(2)
+    expect(err).toMatch(/^hypva: [^\n]*\\x0ahypva: forged[^\n]*\n$/)
+  })
+
+  test('a line end in the name of evidence forges no line, in the report or on stderr', () => {
+    const file = join(dir, 'log\ntagVal             0xbad\n')
+    writeFileSync(file, 'tag_lsb = 31, tag_val = 0xdc\n')
+    const { out, err, code } = hypva(['layout', 'recover', file, WICKED_FILE])
+    expect(code).toBe(0)
+    const shown = file.replaceAll('\n', '\\x0a')
+    expect(out.toString().split('\n')).toContain(`${shown}: output of a debugger`)
+    expect(out.toString()).toContain(`(${shown}, line 1)`)
+    expect(`${out}${err}`).not.toMatch(/^tagVal +0xbad/m)
+    writeFileSync(file, 'nothing of the kind\n')
+    expect(hypva(['layout', 'recover', file]).err).toBe(`hypva: ${shown}: no evidence of any kind recognised in it\n`)
+  })
+
+  test('a suggestion of what was meant stays on the line', () => {
+    const { err } = hypva(['translate', '-l', LAYOUT, '--forma', 'text'])
+    expect(err).toBe("hypva: unknown option '--forma' (Did you mean --format?) (--help shows how)\n")
+  })
+
   test('in a field name of a layout', () => {
     const bad = join(dir, 'bad.json')
     writeFileSync(bad, JSON.stringify({ format: 'hypva-layout/1', tagLsb: 31, tagVal: '0x1', [`x${IN_LINE}`]: 1 }))

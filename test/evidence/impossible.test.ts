@@ -50,7 +50,7 @@ describe('an idmap page where there can be no memory', () => {
             provenance: [expect.objectContaining({ rule: expect.stringContaining('__hyp_idmap_text_start') })],
           },
           {
-            value: 'in DRAM, 0x40000000–0xbfffffff',
+            value: 'must lie in DRAM, 0x40000000–0xbfffffff',
             provenance: [{ file: 'iomem.txt', where: 'line 7', rule: 'System RAM' }],
           },
         ],
@@ -82,9 +82,11 @@ describe('an idmap page where there can be no memory', () => {
       recoverLayout([], { given: fields }).conflicts.map(({ field, sides }) => [field, sides.map(({ value }) => value)])
     expect(sides(given)).toEqual([])
     expect(sides({ ...given, idmap: 0x40710000n })).toEqual([
-      ['idmap', [0x40710000n, 'in the kernel image, by kimageVoffset at 0x40200000–0x4070ffff']],
+      ['idmap', [0x40710000n, 'must lie in the kernel image, which kimageVoffset puts at 0x40200000–0x4070ffff']],
     ])
-    expect(sides({ idmap: 2n ** 52n })).toEqual([['idmap', [2n ** 52n, 'a physical address, of at most 52 bits']]])
+    expect(sides({ idmap: 2n ** 52n })).toEqual([
+      ['idmap', [2n ** 52n, 'must be a physical address, of at most 52 bits']],
+    ])
     expect(sides({ idmap: 2n ** 52n - 4096n })).toEqual([])
   })
 })
@@ -101,7 +103,7 @@ describe('PHYS_OFFSET above DRAM', () => {
             provenance: [{ file: 'panic.txt', where: 'line 35', rule: 'PHYS_OFFSET of the panic' }],
           },
           {
-            value: 'at most 0x40000000, where DRAM begins',
+            value: 'must be at most 0x40000000, where DRAM begins',
             provenance: [{ file: 'iomem.txt', where: 'line 7', rule: 'System RAM' }],
           },
         ],
@@ -129,11 +131,24 @@ test('one cause is one conflict: an image outside DRAM, and with it the idmap pa
   const conflictsWith = (start: bigint) =>
     recoverLayout([], { given: { ...given, dram: [{ start, end: 0xc0000000n }] } }).conflicts
   expect(conflictsWith(0x40200000n)).toEqual([])
-  expect(conflictsWith(0x40400000n).map(({ field }) => field)).toEqual(['kimageVoffset'])
+  expect(conflictsWith(0x40400000n).map(({ field, sides }) => [field, sides.map(({ value }) => value)])).toEqual([
+    [
+      'kimageVoffset',
+      [
+        given.kimageVoffset,
+        'must put the kernel image, 0xffffffdb2b000000–0xffffffdb2b50ffff, into DRAM, 0x40400000–0xbfffffff (or the list of memory is incomplete)',
+      ],
+    ],
+  ])
 })
 
 test('each alignment', () => {
-  const fields = (given: Partial<HypLayout>) => recoverLayout([], { given }).conflicts.map(({ field }) => field)
+  const fields = (given: Partial<HypLayout>) =>
+    recoverLayout([], { given }).conflicts.map(({ field, sides }) => {
+      // The other side is a demand, not to be taken for a value.
+      expect(sides[1]!.value).toMatch(/^must (be|lie|start|put) /)
+      return field
+    })
   expect(fields({ idmap: 0x40000800n })).toEqual(['idmap'])
   expect(fields({ idmap: 0x40001000n, pageSize: 65536 })).toEqual(['idmap'])
   expect(fields({ kimageVoffset: 0xffffffdaeae10000n })).toEqual(['kimageVoffset'])

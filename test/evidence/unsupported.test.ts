@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { HEAD } from '../../src/content.ts'
 import { recoverLayout } from '../../src/evidence/recover.ts'
 import { type ByteSource, bytesSource } from '../../src/source.ts'
@@ -42,4 +42,47 @@ test('a short log with a few control characters is a log', () => {
   const text = '\0\0\u0001\ntag_lsb = 29, tag_val = 0x629b2\n'
   const { files, layout } = recoverLayout([bytesSource('log', text)])
   expect([files[0]!.kinds, layout.tagVal]).toEqual([['debugger'], 0x629b2n])
+})
+
+test('NULs before a log, and the separators of a JSON text sequence, leave it a log', () => {
+  for (const start of ['\0'.repeat(3000), '\u001e{"MESSAGE":"a"}\n'.repeat(100)]) {
+    const log = `${start}\ntag_lsb = 29, tag_val = 0x629b2\n`
+    const { files, layout } = recoverLayout([bytesSource('log', log)])
+    expect([files[0]!.kinds, layout.tagVal]).toEqual([['debugger'], 0x629b2n])
+  }
+})
+
+describe('what is binary by its beginning, and no memory', () => {
+  const LOG = 'tag_lsb = 29, tag_val = 0x629b2\n'
+  const NOISE = '\x01\x02\x03\x04'.repeat(HEAD / 4)
+  const PAIR = '0xffff800008f81138 0x89b380ef1138\n'
+
+  test('is read as text', () => {
+    const { files, layout, notes } = recoverLayout([bytesSource('log', `${NOISE}\n${LOG}`)])
+    expect([files[0]!.kinds, layout.tagLsb, layout.tagVal, notes]).toEqual([['debugger'], 29, 0x629b2n, []])
+  })
+
+  test('with the symbols and pairs in it', () => {
+    const text = `${NOISE}\n${PAIR}`
+    const { files } = recoverLayout([bytesSource('pairs', text), bytesSource('plain', PAIR)])
+    expect(files.map(({ kinds }) => kinds)).toEqual([['pairs'], ['pairs']])
+  })
+
+  test('unless it shows a tag as memory, or cannot be read a second time', () => {
+    const both = recoverLayout([
+      bytesSource('ram', Buffer.concat([Buffer.from(`${NOISE}\n${LOG}`.padEnd(2 * HEAD)), memory])),
+    ])
+    expect([both.files[0]!.kinds, both.layout.tagLsb]).toEqual([
+      ['memory'],
+      recoverLayout([bytesSource('ram', memory)]).layout.tagLsb,
+    ])
+    const once: ByteSource = { ...bytesSource('pipe', `${NOISE}\n${LOG}`), sequential: 'once' }
+    expect(recoverLayout([once]).files[0]!.kinds).toEqual(['memory'])
+  })
+
+  test('and where it says nothing either, what it may be is named', () => {
+    const { files, notes } = recoverLayout([bytesSource('blob', NOISE.repeat(3))])
+    expect(files[0]!.kinds).toEqual(['memory'])
+    expect(notes).toEqual([{ file: 'blob', text: expect.stringMatching(/compressed.*no kernel memory/) }])
+  })
 })

@@ -77,7 +77,7 @@ describe('one that cannot', () => {
     [{ idmap: 2n ** 52n }, 'machine.idmap: 0x10000000000000 is beyond the 48 bits of physical address'],
     [
       { idmap: 0x42010000n },
-      'machine.idmap: the page at 0x42010000 is outside the kernel image, which by kimageVoffset is at 0x40010000–0x4200ffff',
+      'machine.idmap: the page at 0x42010000 is outside the kernel image, which kimageVoffset puts at 0x40010000–0x4200ffff',
     ],
     [
       { dram: [range(GIB, 3n * GIB - 1n)] },
@@ -94,7 +94,7 @@ describe('one that cannot', () => {
     [{ kimageVoffset: 0xffff8000_4010_0000n }, 'machine.kimageVoffset: 0xffff800040100000 is not a multiple of 2 MiB'],
     [
       { kaslrOffset: 0x8000n },
-      'machine.kaslrOffset: 0x8000 is not a multiple of 64 KiB, by which KASLR moves an image',
+      'machine.kaslrOffset: 0x8000 is not a multiple of 64 KiB: KASLR moves the image in such steps',
     ],
     [{ kernel: '5.4', kaslrOffset: 0x800n }, 'machine.kaslrOffset: 0x800 is not a multiple of 4 KiB'],
     [

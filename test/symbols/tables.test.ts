@@ -9,6 +9,7 @@ import {
   parseSymbols,
   type SymbolTable,
 } from '../../src/index.ts'
+import { cannotNameHyp } from '../../src/symbols/place.ts'
 import { boot, fixture, machineJson } from '../fixtures.ts'
 
 const raw = (table: SymbolTable, address: bigint, back = false) => {
@@ -146,6 +147,45 @@ describe('formats', () => {
       parseSymbols(data, 'FILE')
     } catch (error) {
       expect(error).toMatchObject({ code: 'HYPVA_SYMBOLS', message: expect.stringMatching(/^FILE: [^\n]*$/) })
+    }
+  })
+})
+
+describe('a name with control characters', () => {
+  const GOOD = ['ffff800008000000 T _text', 'ffff800008010000 T do_one', 'ffff800008030000 T do_three']
+  const at = (found: ReturnType<SymbolTable['locate']>) => found?.symbol.name
+  // All of ASCII's, and those of Latin-1, which a terminal takes for ESC and another character; blanks end a name.
+  const controls = [...Array(0x20).keys(), ...Array.from({ length: 0x21 }, (_, i) => 0x7f + i)].filter(
+    (code) => code > 0 && ![9, 10, 11, 12, 13].includes(code),
+  )
+
+  test.each([
+    ['text', (lines: string[]) => Buffer.from(`${lines.join('\n')}\n`, 'latin1')],
+    ['ELF', (lines: string[]) => elf(lines.join('\n'))],
+  ])('is left out of a table: %s', (_, make) => {
+    for (const code of controls) {
+      const character = String.fromCharCode(code)
+      // TextDecoder's latin1 is windows-1252, which has letters for most of 0x80 to 0x9f.
+      if (!/\p{Cc}/u.test(new TextDecoder('latin1').decode(Uint8Array.of(code)))) continue
+      for (const name of [`do_${character}]0;x`, `${character}two`, `two${character}`]) {
+        const [first, second, third] = GOOD as [string, string, string]
+        const crafted = parseSymbols(make([first, second, `ffff800008020000 T ${name}`, third]))
+        expect([code, at(crafted.locate(0xffff800008020004n))]).toEqual([code, 'do_one'])
+        expect(at(crafted.locate(0xffff800008030000n))).toBe('do_three')
+      }
+    }
+  })
+
+  test('and so is that of a module', () => {
+    const lines = [...GOOD, 'ffff800001000000 t one\t[good]', 'ffff800002000000 t two\t[b\x1bad]']
+    const crafted = parseSymbols(lines.join('\n'))
+    expect(at(crafted.locate(0xffff800001000000n))).toBe('one')
+    expect(at(crafted.locate(0xffff800002000000n))).toBeUndefined()
+  })
+
+  test('names beyond ASCII stay', () => {
+    for (const data of [Buffer.from('ffff800008000000 T _text\nffff800008010000 T na\xefve\n', 'latin1')]) {
+      expect(at(parseSymbols(data).locate(0xffff800008010000n))).toBe('na\xefve')
     }
   })
 })
@@ -309,10 +349,21 @@ describe('tables that cannot name what EL2 runs', () => {
     const make = () => createNamer(layout, host, from === undefined ? {} : { from })
     expect(make).toThrow(code)
     expect(make).toThrow(message)
-    const hint = '; kernel addresses alone (from kernel) can be named without'
+    const hint = '; it can name kernel addresses if only those are asked for'
     if (from === undefined) expect(make).toThrow(hint)
     else expect(make).not.toThrow(hint)
     expect(() => createTranslator(layout, { from: 'hyp', to: 'kernel', symbols: host }).name(hyp)).toThrow(code)
+  })
+
+  test('of a kernel whose /proc/kallsyms has them it is not /proc/kallsyms that left them out', () => {
+    const { generation: _, ...rest } = layout
+    const says = (generation: HypLayout['generation']) =>
+      cannotNameHyp([host], generation === undefined ? rest : { ...rest, generation })
+    for (const generation of [undefined, '5.4', '5.9', '5.15'] as const) expect(says(generation)).toMatch(message)
+    expect(says('7.0')).toMatch(
+      /^host: no symbols .* hyp addresses: it is of a kernel without nVHE KVM, or filtered; System\.map/,
+    )
+    expect(says('7.0')).not.toContain('5.19')
   })
 
   test('kernel addresses it names, and with VHE all', () => {

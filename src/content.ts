@@ -289,7 +289,8 @@ function binary(bytes: Uint8Array): Content | undefined {
   return beginsText(bytes.subarray(leadingNuls(bytes))) ? undefined : BINARY
 }
 
-function countOdd(bytes: Uint8Array): number {
+/** Control characters that no text has. */
+export function countOdd(bytes: Uint8Array): number {
   let odd = 0
   for (const byte of bytes) if (isOdd(byte)) odd++
   return odd

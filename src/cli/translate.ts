@@ -5,7 +5,7 @@ import type { HypLayout } from '../layout/types.js'
 import type { SymbolTable } from '../symbols/table.js'
 import { Census } from '../translate/census.js'
 import { complementOf, gapsOf } from '../translate/expected.js'
-import { createNamer, KERNEL_ALONE, type Namer } from '../translate/namer.js'
+import { createNamer, type Namer } from '../translate/namer.js'
 import { NameRewriter, namedRanges } from '../translate/names.js'
 import { otherSource } from '../translate/other-source.js'
 import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
@@ -381,13 +381,7 @@ function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work 
 
 function namerOf(layout: HypLayout, options: TranslateOptions, from: Space | undefined): Namer {
   const { symbols = [], rawNames = false, returnAddresses = false } = options
-  const tables = readSymbols(symbols)
-  try {
-    return createNamer(layout, tables, { ...(from && { from }), rawNames, returnAddresses })
-  } catch (error) {
-    const { message } = error as Error
-    throw message.endsWith(KERNEL_ALONE) ? new Failure(`${message} (--from kernel)`) : error
-  }
+  return createNamer(layout, readSymbols(symbols), { ...(from && { from }), rawNames, returnAddresses })
 }
 
 function parseCount(text: string): number {

@@ -1,4 +1,4 @@
-import { type Content, HEAD, recognise } from '../content.js'
+import { type Content, countOdd, HEAD, recognise } from '../content.js'
 import { HypvaError } from '../errors.js'
 import { LAYOUT_FIELDS, parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
@@ -163,14 +163,29 @@ function readMemory(source: ByteSource, priority: number): TextFile {
   const findings = new FileFindings(source.name, priority)
   const scanner = scanWhole(source, findings)
   if (!showsPatching(scanner)) {
-    // A log can begin with bytes that are no text.
-    const text = source.sequential === 'once' ? undefined : readLines(source, priority)
+    // A log can begin with bytes that are not text. Memory holds lines as well, of anything: those are no evidence.
+    const text = isMostlyText(source) ? readLines(source, priority) : undefined
     if (text !== undefined && text.kinds.length > 0) return text
     findings.note(
       'no patched kern_hyp_va sequence in it: it may be compressed, or no kernel memory; a VHE host and a kernel before 4.17 have none',
     )
   }
   return { source, kinds: ['memory'], findings, pairNames: new Set(), symbols: new SymbolReader(new Set()) }
+}
+
+/** Logs that begin with garbage are not larger. */
+const MOST_LOG = 1 << 26
+
+/** Whether a file that does not begin as text is text by the rest of it. */
+function isMostlyText(source: ByteSource): boolean {
+  if (source.size === undefined || source.size > MOST_LOG) return false
+  const chunk = new Uint8Array(1 << 16)
+  let odd = 0
+  for (let at = 0; at < source.size; at += chunk.length) {
+    const got = readFully(source, at, chunk)
+    odd += countOdd(chunk.subarray(0, got))
+  }
+  return odd * 64 <= source.size
 }
 
 /** What is of a known format. */

@@ -40,9 +40,6 @@ export interface NameBatch {
 /** Addresses a turn: their tile, and what comes out of it, stay in the first-level cache. */
 const TILE = 1024
 
-/** Ends the message about tables without the hypervisor's symbols where not only hyp addresses are to be named. */
-export const KERNEL_ALONE = '; it can name kernel addresses if only those are asked for'
-
 /** Names addresses of one layout by the symbols of its kernel. */
 export class Namer {
   /** All tables as one, at run-time addresses. */
@@ -59,7 +56,10 @@ export class Namer {
     const { from } = options
     const unable = from === undefined || from === 'hyp' ? cannotNameHyp(tables, layout) : undefined
     if (unable !== undefined) {
-      throw new HypvaError('HYPVA_SYMBOLS', from === undefined ? `${unable}${KERNEL_ALONE}` : unable)
+      throw new HypvaError(
+        'HYPVA_SYMBOLS',
+        from === undefined ? `${unable}; to name kernel addresses only, translate from kernel` : unable,
+      )
     }
     this.segments = nameSegments(layout, this.symbols, from)
     this.options = options

@@ -56,27 +56,39 @@ describe('what is binary by its beginning, and no memory', () => {
   const LOG = 'tag_lsb = 29, tag_val = 0x629b2\n'
   const NOISE = '\x01\x02\x03\x04'.repeat(HEAD / 4)
   const PAIR = '0xffff800008f81138 0x89b380ef1138\n'
+  const LINES = '[    1.000000] usb 1-1: a line like any other\n'.repeat(2 * NOISE.length)
 
   test('is read as text', () => {
-    const { files, layout, notes } = recoverLayout([bytesSource('log', `${NOISE}\n${LOG}`)])
+    const { files, layout, notes } = recoverLayout([bytesSource('log', `${NOISE}\n${LINES}${LOG}`)])
     expect([files[0]!.kinds, layout.tagLsb, layout.tagVal, notes]).toEqual([['debugger'], 29, 0x629b2n, []])
   })
 
   test('with the symbols and pairs in it', () => {
-    const text = `${NOISE}\n${PAIR}`
+    const text = `${NOISE}\n${LINES}${PAIR}`
     const { files } = recoverLayout([bytesSource('pairs', text), bytesSource('plain', PAIR)])
     expect(files.map(({ kinds }) => kinds)).toEqual([['pairs'], ['pairs']])
   })
 
+  test('unless most of it is not text: lines in memory are of anything, a guest say', () => {
+    const { files, layout } = recoverLayout([bytesSource('ram', `${NOISE}\n${LINES.slice(0, NOISE.length)}${LOG}`)])
+    expect([files[0]!.kinds, layout]).toEqual([['memory'], {}])
+  })
+
   test('unless it shows a tag as memory, or cannot be read a second time', () => {
     const both = recoverLayout([
-      bytesSource('ram', Buffer.concat([Buffer.from(`${NOISE}\n${LOG}`.padEnd(2 * HEAD)), memory])),
+      bytesSource(
+        'ram',
+        Buffer.concat([
+          Buffer.from(`${NOISE}\n${LINES}${LOG}`.padEnd(Math.ceil((NOISE.length + LINES.length) / HEAD + 1) * HEAD)),
+          memory,
+        ]),
+      ),
     ])
     expect([both.files[0]!.kinds, both.layout.tagLsb]).toEqual([
       ['memory'],
       recoverLayout([bytesSource('ram', memory)]).layout.tagLsb,
     ])
-    const once: ByteSource = { ...bytesSource('pipe', `${NOISE}\n${LOG}`), sequential: 'once' }
+    const once: ByteSource = { ...bytesSource('pipe', `${NOISE}\n${LINES}${LOG}`), sequential: 'once' }
     expect(recoverLayout([once]).files[0]!.kinds).toEqual(['memory'])
   })
 

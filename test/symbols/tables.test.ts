@@ -349,7 +349,7 @@ describe('tables that cannot name what EL2 runs', () => {
     const make = () => createNamer(layout, host, from === undefined ? {} : { from })
     expect(make).toThrow(code)
     expect(make).toThrow(message)
-    const hint = '; it can name kernel addresses if only those are asked for'
+    const hint = '; to name kernel addresses only, translate from kernel'
     if (from === undefined) expect(make).toThrow(hint)
     else expect(make).not.toThrow(hint)
     expect(() => createTranslator(layout, { from: 'hyp', to: 'kernel', symbols: host }).name(hyp)).toThrow(code)

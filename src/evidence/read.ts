@@ -178,7 +178,7 @@ const MOST_LOG = 1 << 26
 
 /** Whether a file that does not begin as text is text by the rest of it. */
 function isMostlyText(source: ByteSource): boolean {
-  if (source.size === undefined || source.size > MOST_LOG) return false
+  if (source.sequential === 'once' || source.size === undefined || source.size > MOST_LOG) return false
   const chunk = new Uint8Array(1 << 16)
   let odd = 0
   for (let at = 0; at < source.size; at += chunk.length) {

@@ -230,7 +230,7 @@ describe('arrays that have lost their memory', () => {
   const want = {
     code: 'HYPVA_ARGUMENT',
     name: 'HypvaTypeError',
-    message: expect.stringContaining('no memory any more'),
+    message: expect.stringContaining('the array has lost its memory'),
   }
 
   const transferred = (bytes = 32) => {

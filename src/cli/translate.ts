@@ -485,10 +485,12 @@ function sayForeign(watch: TagWatch | undefined, soFar = false): boolean {
   const found = watch.verdict()
   if (found === undefined) return false
   warned.add(watch)
-  const { others, own, complete } = found
+  const { others, own, complete, tagLsb } = found
   const text = (tag: bigint, tagVal: bigint) => `${formatU64(tag)} (tag_val ${formatU64(tagVal)})`
+  const carry = own === 0 ? 'no address carries' : own === 1 ? '1 address carries' : `${own} addresses carry`
+  const many = `${complete ? '' : 'at least '}${others} carry${others === 1 && complete ? 's' : ''}`
   say(
-    `hypva: warning: the layout is of another boot: its tag is ${text(found.ownTag, found.ownTagVal)}, which ${own} addresses carry; ${complete ? '' : 'at least '}${others} carry another${soFar ? ' so far' : ''}, most of them ${text(found.tag, found.tagVal)}. Recover the layout from the evidence of that boot`,
+    `hypva: warning: the layout is of another boot: ${carry} its tag ${text(found.ownTag, found.ownTagVal)}; ${many} another${soFar ? ' so far' : ''}, mostly ${text(found.tag, found.tagVal)} above the layout's tag_lsb ${tagLsb}. Recover the layout from the evidence of that boot`,
   )
   return true
 }

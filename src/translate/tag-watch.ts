@@ -78,6 +78,8 @@ export interface ForeignTag {
   /** The other boot's tag, in place, and as the kernel holds it. */
   readonly tag: bigint
   readonly tagVal: bigint
+  /** By which both are told from the rest of an address: the layout's, since the other boot's is not known. */
+  readonly tagLsb: number
   /** The layout's. */
   readonly ownTag: bigint
   readonly ownTagVal: bigint
@@ -259,6 +261,7 @@ export class TagWatch {
     return {
       tag,
       tagVal: BigInt(block),
+      tagLsb,
       ownTag,
       ownTagVal: ownTag >> BigInt(tagLsb),
       others: inRegion - own,

@@ -36,9 +36,10 @@ function warning(layout: Boot, values: readonly bigint[]): string {
   const carry = values.filter((x) => tagOf(x) === tag).length
   const others = values.filter((x) => x >= half && x < 2n * half && tagOf(x) !== tag).length
   const hex = (x: bigint) => `0x${x.toString(16)}`
+  const own = carry === 0 ? 'no address carries' : carry === 1 ? '1 address carries' : `${carry} addresses carry`
   return (
-    `hypva: warning: the layout is of another boot: its tag is ${hex(tag)} (tag_val ${hex(tag >> lsb)}), which ${carry} addresses carry; ` +
-    `${others} carry another, most of them ${hex(other)} (tag_val ${hex(other >> lsb)}). Recover the layout from the evidence of that boot\n`
+    `hypva: warning: the layout is of another boot: ${own} its tag ${hex(tag)} (tag_val ${hex(tag >> lsb)}); ` +
+    `${others} carry another, mostly ${hex(other)} (tag_val ${hex(other >> lsb)}) above the layout's tag_lsb ${lsb}. Recover the layout from the evidence of that boot\n`
   )
 }
 
@@ -90,7 +91,7 @@ describe('a layout of another boot', () => {
     const panic =
       'nVHE hyp panic at: [<000089b380ef1c00>]\nPC:000089b380ef1c00 LR:000089b380ef0424 PAR:1de7ec7edbadc0de\n'
     const { err } = hypva(['translate', file('panic', panic), '-l', layoutOf(boot('d61-2g-kaslr1')), '--to', 'phys'])
-    expect(err).toMatch(/its tag is 0xcbe700000000 .* 0 addresses carry; 3 carry another, most of them 0x89b380000000 /)
+    expect(err).toMatch(/no address carries its tag 0xcbe700000000 .*; 3 carry another, mostly 0x89b380000000 /)
     const one = 'PC:000089b380ef1c00\n'
     expect(hypva(['translate', file('one', one), '-l', layoutOf(boot('d61-2g-kaslr1')), '--from', 'hyp']).err).toMatch(
       /^hypva: note: nothing was translated/,
@@ -109,7 +110,7 @@ describe('a layout of another boot', () => {
       .map(({ hyp_va, symbol }) => `${symbol} ${hyp_va}\n`)
       .join('')
     const { err } = hypva(['translate', file('39', text), '-l', layoutOf(b), '--from', 'hyp'])
-    expect(err).toMatch(/its tag is 0x6680000000 \(tag_val 0xcd\), .* most of them 0x4b00000000 \(tag_val 0x96\)/)
+    expect(err).toMatch(/its tag 0x6680000000 \(tag_val 0xcd\); .* mostly 0x4b00000000 \(tag_val 0x96\)/)
   })
 
   test('--unchecked, --from kernel and --to hyp say nothing of it', () => {

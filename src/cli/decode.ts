@@ -80,7 +80,7 @@ function refuseIfNoText(source: FileSource): void {
     name: source.name,
     insideGzip: source.gzip,
     expected: 'a log',
-    override: '--text takes it as text all the same',
+    override: '--text reads it as text anyway',
   })
 }
 

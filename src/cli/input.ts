@@ -63,7 +63,7 @@ export async function openInput(file: string, { blocking = false, text = false }
 const TEXT = {
   expected: 'plain text',
   binary: 'give --format u64le or u64be if it is raw 64-bit words, or print the text in it with `strings FILE`',
-  override: '--text takes it as text all the same',
+  override: '--text reads it as text anyway',
 }
 
 /** Whether more bytes are needed to tell text from other things: of a file its head, of a pipe as few as will do. */

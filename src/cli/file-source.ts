@@ -26,7 +26,7 @@ const GZIP_HEADER = 10
 /** Of what can be read in order only, so much is held in memory where it must be read at any place: an ELF core, symbols. */
 const MOST_HELD = 1 << 28
 /** A pipe that ends within this much is held, and read as often as need be. */
-const SMALL_PIPE = 1 << 25
+const SMALL_PIPE = 1 << 24
 /** Compressed data of no more than this many bytes, which make no more than SMALL_TEXT, are decompressed in one piece, which is quicker. */
 const SMALL_GZIP = 1 << 23
 const SMALL_TEXT = 1 << 25

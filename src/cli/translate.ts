@@ -7,12 +7,19 @@ import { Census } from '../translate/census.js'
 import { complementOf, gapsOf } from '../translate/expected.js'
 import { createNamer, type Namer } from '../translate/namer.js'
 import { NameRewriter, namedRanges } from '../translate/names.js'
-import { otherSource } from '../translate/other-source.js'
+import { type OtherSource, otherSource } from '../translate/other-source.js'
 import { checkedPlan, uncheckedPlan } from '../translate/plan.js'
 import { RawLines } from '../translate/raw-lines.js'
 import type { RewriteCounts, Rewriter } from '../translate/rewriter.js'
-import { compileDirections, type Segment, SPACES, type Space, sourceSpaces } from '../translate/segments.js'
-import { TagWatch, tagClues } from '../translate/tag-watch.js'
+import {
+  compileDirections,
+  hypLooksLikeNumbers,
+  type Segment,
+  SPACES,
+  type Space,
+  sourceSpaces,
+} from '../translate/segments.js'
+import { type TagClues, TagWatch, tagClues } from '../translate/tag-watch.js'
 import { formatU64, type Range } from '../u64.js'
 import { Failure } from './failure.js'
 import { type Format, newRewriter, orderOf, type Translation } from './format.js'
@@ -22,6 +29,7 @@ import { LateWriter } from './late-writer.js'
 import { layoutOption, readLayout, spaceOption } from './options.js'
 import { type Output, openOutput, say } from './output.js'
 import { openProgress, type Progress } from './progress.js'
+import { nameOf } from './reading.js'
 import type { Status } from './status.js'
 import { announceStdin } from './stdin.js'
 import { formatCensus } from './summary.js'
@@ -128,13 +136,15 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
   const total = { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, failed: 0 }
   let firstFailed: string | undefined
   let head: Uint8Array | undefined
+  let foreign = false
   try {
     announceStdin('addresses', files)
     const progress = openProgress(files)
     try {
       for (const file of files) {
         const counts = await translateFile(file, work, output, progress, look)
-        head ??= counts.head
+        if (!head?.length) head = counts.head
+        foreign = sayForeign(counts.watch, files.length > 1 ? nameOf(file) : undefined) || foreign
         total.bytesIn += counts.bytesIn
         total.bytesOut += counts.bytesOut
         total.translated += counts.translated
@@ -153,7 +163,6 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     throw error
   }
 
-  const foreign = sayForeign(work.watch)
   if (!foreign && total.bytesIn > 0 && total.translated === 0) sayNothingTranslated(layout, directed, head)
   if (options.stats) {
     say(
@@ -194,7 +203,7 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
     announceStdin('addresses', files)
     const progress = openProgress(files)
     try {
-      for (const file of files) await translateFile(file, { make: () => census, watch }, output, progress, look)
+      for (const file of files) await translateFile(file, { make: () => census }, output, progress, look)
     } finally {
       progress.stop()
     }
@@ -224,6 +233,8 @@ function looksAtText({ format, text }: TranslateOptions): boolean {
 interface FileResult extends RewriteCounts {
   /** The beginning of the input, when nothing in it translated. */
   readonly head?: Uint8Array
+  /** What tells whether the input is of another boot than the layout. */
+  readonly watch?: TagWatch | undefined
 }
 
 /** Bytes of that beginning. */
@@ -235,23 +246,24 @@ const HEAD = 65536
  */
 async function translateFile(
   file: string,
-  { make, parts, watch }: Work,
+  { make, parts, clues }: Work,
   output: Output,
   progress: Progress,
   text: boolean,
 ): Promise<FileResult> {
   // An output of our own has to be tidied up when a signal comes, and that takes an event loop that turns.
   const input = await openInput(file, { blocking: output.file === undefined, text })
+  const watch = clues && new TagWatch(clues)
   try {
     if (input.file === undefined) progress.forgetTotal()
     const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 0
-    if (jobs > 0) return await translateInJobs(jobs, input, output, { ...parts!, watch }, progress)
-    const rewriter = make()
+    if (jobs > 0) return { ...(await translateInJobs(jobs, input, output, { ...parts!, watch }, progress)), watch }
+    const rewriter = make(watch)
     // A trickling input may never end.
-    const pause = () => !input.file && watch?.changed && sayForeign(watch, true)
+    const pause = () => !input.file && watch?.changed && sayForeign(watch, undefined, true)
     const head = await pump(input, rewriter, output, progress, pause)
     rewriter.end()
-    return { ...rewriter.counts, ...(head && { head }) }
+    return { ...rewriter.counts, ...(head && { head }), watch }
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
       throw new Truncated(`${input.name}: ${error.message}`)
@@ -314,12 +326,12 @@ function refuse(files: readonly string[], options: TranslateOptions): void {
 
 /** What is done with each input: all that the options say, checked once. */
 interface Work {
-  /** Makes the rewriter of one input. */
-  make(): Rewriter
+  /** Makes the rewriter of one input. @param watch told of its addresses */
+  make(watch?: TagWatch): Rewriter
   /** What jobs that share one input are told; absent where the work is not shared. */
   readonly parts?: Translation & { readonly jobs: number | undefined }
-  /** Notices that the layout is of another boot; absent where that cannot be. */
-  readonly watch?: TagWatch | undefined
+  /** By which a watch notices that an input is of another boot than the layout; absent where that cannot be. */
+  readonly clues?: TagClues | undefined
 }
 
 /** From where to where: what the options say, or the defaults. */
@@ -327,13 +339,15 @@ interface Direction {
   /** Absent: kernel and hyp addresses alike. */
   readonly from?: Space
   readonly to: Space | 'name'
+  /** No source space was named. */
+  readonly alike?: boolean
 }
 
 function directionOf(layout: HypLayout, options: TranslateOptions): Direction {
   const { from, to = from === 'hyp' ? 'kernel' : 'hyp', unchecked } = options
   if (to === 'name') return { ...(from && { from }), to }
   const sources = sourceSpaces(layout, unchecked ? (from ?? 'kernel') : from, to)
-  return { ...(sources.length === 1 && { from: sources[0]! }), to }
+  return { ...(sources.length === 1 && { from: sources[0]! }), to, alike: from === undefined }
 }
 
 function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work {
@@ -351,32 +365,40 @@ function workOf(layout: HypLayout, options: TranslateOptions & Direction): Work 
   const hyp = !unchecked && (from === 'hyp' || (from === undefined && to !== 'hyp'))
   const cluesOf = (segments: readonly Segment[], symbols?: SymbolTable) =>
     hyp ? tagClues(layout, segments, symbols) : undefined
-  const watchOf = (segments: readonly Segment[], symbols: SymbolTable) => {
-    const clues = cluesOf(segments, symbols)
-    return clues && new TagWatch(clues)
-  }
+  /** Names are written into text: raw words become lines first. */
+  const textWork = (text: (options: { chunk: number; watch?: TagWatch }) => Rewriter): Pick<Work, 'make'> => ({
+    make(watch) {
+      const rewriter = (chunk: number) => text({ chunk, ...(watch && { watch }) })
+      return order === undefined ? rewriter(CHUNK) : new RawLines(rewriter, order)
+    },
+  })
   if (to === 'name') {
     const namer = namerOf(layout, options, from)
-    const watch = watchOf([], namer.symbols)
-    const counting = { countAll, gaps: gaps(namedRanges(namer), 'kernel'), ...(watch && { watch }) }
-    const text = (chunk: number) => new NameRewriter(namer, { ...counting, chunk })
-    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order), watch }
+    const counting = { countAll, gaps: gaps(namedRanges(namer), 'kernel') }
+    return {
+      ...textWork((options) => new NameRewriter(namer, { ...counting, ...options })),
+      clues: cluesOf([], namer.symbols),
+    }
   }
   const plan = unchecked ? uncheckedPlan(layout, from ?? 'kernel', to) : checkedPlan(layout, from, to)
   if (!unchecked) warnOfPartial(layout, from, to)
+  if (options.alike && to !== 'hyp' && hypLooksLikeNumbers(layout)) {
+    note('hyp addresses of this layout begin at 0 and look like any number: --from hyp translates them')
+  }
   const covered = plan.kind === 'checked' ? plan.segments : []
   const counting = { countAll, gaps: gaps(covered, to) }
   if (annotate) {
     const namer = namerOf(layout, options, from)
-    const watch = watchOf(covered, namer.symbols)
-    const also = { ...counting, ...(watch && { watch }) }
-    const text = (chunk: number) => new NameRewriter(namer, { annotate: plan, ...also, chunk })
-    return { make: order === undefined ? () => text(CHUNK) : () => new RawLines(text, order), watch }
+    const work = textWork((options) => new NameRewriter(namer, { annotate: plan, ...counting, ...options }))
+    return { ...work, clues: cluesOf(covered, namer.symbols) }
   }
   const clues = cluesOf(covered)
-  const watch = clues && new TagWatch(clues)
   const translation = { plan, format, ...counting, clues }
-  return { make: () => newRewriter(translation, CHUNK, watch), parts: { ...translation, jobs: options.jobs }, watch }
+  return {
+    make: (watch) => newRewriter(translation, CHUNK, watch),
+    parts: { ...translation, jobs: options.jobs },
+    clues,
+  }
 }
 
 function namerOf(layout: HypLayout, options: TranslateOptions, from: Space | undefined): Namer {
@@ -465,32 +487,36 @@ function sayNothingTranslated(
   // Raw words that get names are text by the time they come out.
   const order = to === 'name' || annotate ? undefined : orderOf(format)
   const other = head && otherSource(layout, from, to === 'name' ? 'kernel' : to, head, order)
-  const hint =
-    other === undefined
-      ? ''
-      : `; it begins with ${other.count} ${other.space} ${other.count === 1 ? 'address' : 'addresses'}, which --from ${other.space} takes`
-  note(`nothing was translated: the input holds no ${source} address of this layout${named}${hint}`)
+  note(`nothing was translated: the input holds no ${source} address of this layout${named}${hintOf(other, to)}`)
+}
+
+/** What to ask for instead. */
+function hintOf(other: OtherSource | undefined, to: Space | 'name'): string {
+  if (other === undefined) return ''
+  const { space, count } = other
+  const what = count === 1 ? `1 number that is a ${space} address` : `${count} numbers that are ${space} addresses`
+  return `; its beginning has ${what} of it: --from ${space}${space === 'hyp' && to === 'hyp' ? ' --to kernel' : ''} translates them`
 }
 
 /** Watches that have been heard: one warning is enough. */
 const warned = new WeakSet<TagWatch>()
 
 /**
- * Warns that the input is of another boot than the layout, when that is certain; tells whether it is.
- * @param soFar more input may come
+ * Warns that an input is of another boot than the layout, when that is certain; tells whether it is.
+ * @param name the input's, where there are several
+ * @param soFar more of it may come
  */
-function sayForeign(watch: TagWatch | undefined, soFar = false): boolean {
-  if (watch === undefined) return false
+function sayForeign(watch: TagWatch | undefined, name?: string, soFar = false): boolean {
+  const found = watch?.verdict(soFar)
+  if (watch === undefined || found === undefined) return false
   if (warned.has(watch)) return true
-  const found = watch.verdict()
-  if (found === undefined) return false
   warned.add(watch)
   const { others, own, complete, tagLsb } = found
   const text = (tag: bigint, tagVal: bigint) => `${formatU64(tag)} (tag_val ${formatU64(tagVal)})`
   const carry = own === 0 ? 'no address carries' : own === 1 ? '1 address carries' : `${own} addresses carry`
   const many = `${complete ? '' : 'at least '}${others} carry${others === 1 && complete ? 's' : ''}`
   say(
-    `hypva: warning: the layout is of another boot: ${carry} its tag ${text(found.ownTag, found.ownTagVal)}; ${many} another${soFar ? ' so far' : ''}, mostly ${text(found.tag, found.tagVal)} above the layout's tag_lsb ${tagLsb}. Recover the layout from the evidence of that boot`,
+    `hypva: warning: ${name === undefined ? '' : `${name}: `}the layout is of another boot: ${carry} its tag ${text(found.ownTag, found.ownTagVal)}; ${many} another${soFar ? ' so far' : ''}, mostly ${text(found.tag, found.tagVal)} above the layout's tag_lsb ${tagLsb}. Recover the layout from the evidence of that boot`,
   )
   return true
 }

@@ -1,6 +1,6 @@
 import type { HypLayout } from '../layout/types.js'
 import type { ByteOrder } from './binary.js'
-import { compileSegments, type Segment, type Space, sourceSpaces } from './segments.js'
+import { compileSegments, hypLooksLikeNumbers, type Segment, type Space, sourceSpaces } from './segments.js'
 import { Kernel } from './wasm.js'
 
 /** Addresses of a space that was not asked for. */
@@ -26,7 +26,8 @@ export function otherSource(
   const asked = sourceSpaces(layout, from, to)
   let best: OtherSource | undefined
   for (const space of TELLING) {
-    if (asked.includes(space) || (space === 'hyp' && layout.mode === 'vhe')) continue
+    if (asked.includes(space)) continue
+    if (space === 'hyp' && (layout.mode === 'vhe' || hypLooksLikeNumbers(layout))) continue
     if (space === 'link' && layout.kaslrOffset === 0n) continue
     const segments = segmentsOf(layout, space)
     const count = segments.length === 0 ? 0 : countIn(segments, bytes, order)

@@ -71,11 +71,17 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
 
 /**
  * What the addresses are when nobody says: kernel addresses for `hyp`, kernel and hyp addresses alike for every other space.
- * The two never meet: kernel addresses are in the upper half of 2^64, hyp addresses below 2^52.
+ * The two never meet: kernel addresses are in the upper half of 2^64, hyp addresses below 2^52. Hyp addresses that look like any
+ * number have to be asked for.
  */
 export function sourceSpaces(layout: HypLayout, from: Space | undefined, to: Space): readonly Space[] {
   if (from !== undefined) return [from]
-  return to === 'hyp' || layout.mode === 'vhe' ? ['kernel'] : ['kernel', 'hyp']
+  return to === 'hyp' || layout.mode === 'vhe' || hypLooksLikeNumbers(layout) ? ['kernel'] : ['kernel', 'hyp']
+}
+
+/** Whether linear memory begins at 0 at EL2, so that counters and sizes are hyp addresses as well. */
+export function hypLooksLikeNumbers({ mode, tag, tagVal }: HypLayout): boolean {
+  return mode !== 'vhe' && (tag ?? tagVal) === 0n
 }
 
 /** The segments that lead into a space, and what the layout lacks for some of its source spaces. */

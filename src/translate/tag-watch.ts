@@ -97,6 +97,8 @@ const OWN_SHARE = 64
 const LOOKED_FIRST = 4 << 20
 /** Bytes of raw words that are counted in any case. */
 const WORDS_FIRST = 1 << 20
+/** Bytes that most of the hypervisor's text lies within, twice over. */
+const MOST_SPAN = 1 << 18
 /** Distinct addresses that one look adds at most, and that are kept in all. */
 const MOST_ADDED = 1024
 const MOST_SEEN = 16384
@@ -211,9 +213,11 @@ export class TagWatch {
    *   same place in every boot. A single program's addresses lie so once in about 2^14: 2^17 bytes in 2^31. Where no program
    *   has addresses, linear memory may have moved as well; or
    * - the image has moved: at least 64 share the tag, and nine in ten; programs never have such addresses; they are seen
-   *   again and again, and lie at multiples of four, as code does and time stamps do not.
+   *   again and again, and look like code (see `looksLikeCode`), not like times.
+   *
+   * @param soFar more may come, which could still explain them: only the first of the two counts
    */
-  verdict(): ForeignTag | undefined {
+  verdict(soFar = false): ForeignTag | undefined {
     if (!this.doubtful) return undefined
     const { space, users, image, text, step } = this.clues
     const size = 2 ** space.tagLsb
@@ -251,10 +255,10 @@ export class TagWatch {
     const falls =
       inImage >= 2 && 2 * inImage >= group.length && 3 * within(text) >= group.length && 10 * inFront <= group.length
     if (!falls) {
+      if (soFar) return undefined
       const times = group.reduce((sum, x) => sum + this.seen.get(x)!, 0)
-      const aligned = group.filter((x) => x % 4 === 0).length
       const many = group.length >= 64 && 10 * group.length >= 9 * all && times >= 2 * group.length
-      if (!many || program || space.region.end < 1n << 47n || 4 * aligned < 3 * group.length) return undefined
+      if (!many || program || space.region.end < 1n << 47n || !looksLikeCode(group)) return undefined
     }
     const { own, inRegion, complete } = this
     const { tag: ownTag, tagLsb } = space
@@ -269,6 +273,24 @@ export class TagWatch {
       complete,
     }
   }
+}
+
+/**
+ * Whether addresses, in the order in which they were seen, are those of the hypervisor's code. They lie in its text, close together; at
+ * multiples of four but of nothing larger; they go back and forth; and they have hexadecimal digits. Times are none of that together:
+ * in decimal they have no letters, timers expire at whole ticks, clocks count by eights and more, and all of them rise.
+ */
+function looksLikeCode(group: readonly number[]): boolean {
+  const share = (is: (x: number, i: number) => boolean) => group.filter(is).length / group.length
+  const sorted = group.toSorted((a, b) => a - b)
+  const span = sorted[Math.floor(sorted.length * 0.95)]! - sorted[Math.floor(sorted.length * 0.05)]!
+  return (
+    span <= MOST_SPAN &&
+    share((x) => x % 4 === 0) >= 0.75 &&
+    share((x) => x % 8 === 0) <= 0.75 &&
+    share((x) => /[a-f]/.test((x % 0x1000_0000).toString(16))) >= 0.5 &&
+    share((x, i) => i > 0 && x > group[i - 1]!) <= 0.9
+  )
 }
 
 function overlaps(a: Range, b: Range): boolean {

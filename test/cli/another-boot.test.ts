@@ -98,6 +98,20 @@ describe('a layout of another boot', () => {
     )
   })
 
+  test('of several files, the one of another boot is named', () => {
+    const own = boot('d61-2g-kaslr1')
+    const right = own.pairs
+      .filter(({ symbol }) => symbol.startsWith('__kvm_nvhe_'))
+      .map(({ hyp_va, symbol }) => `${symbol} ${hyp_va}\n`)
+      .join('')
+    const [good, bad] = [file('good', right.repeat(400)), file('bad', log)]
+    const run = (...args: string[]) => hypva(['translate', good, bad, '-l', layoutOf(own), '--from', 'hyp', ...args])
+    const { err, code } = run()
+    expect(err).toMatch(/^hypva: warning: \S*bad: the layout is of another boot: .*\n$/)
+    expect(code).toBe(0)
+    expect(run('--strict').code).toBe(1)
+  })
+
   test('a pipe that does not end hears of it before it waits, and once', () => {
     const { err } = hypva(['translate', '-l', layoutOf(boot('d61-2g-kaslr1')), '--from', 'hyp'], { input: log })
     expect(err).toMatch(/^hypva: warning: the layout is of another boot: .* \d+ carry another so far, .*\n$/)

@@ -141,15 +141,19 @@ describe('a whole input without an address of the source space', () => {
     expect(note(['--to', 'kernel'], none)).toBe(`${nothing} kernel or hyp address of this layout\n`)
     expect(note(['--from', 'phys', '--to', 'hyp'], none)).toBe(`${nothing} phys address of this layout\n`)
     expect(note([], `${hyp_va} ${hyp_va}\n`)).toBe(
-      `${nothing} kernel address of this layout; it begins with 2 hyp addresses, which --from hyp takes\n`,
+      `${nothing} kernel address of this layout; its beginning has 2 numbers that are hyp addresses of it: --from hyp --to kernel translates them\n`,
     )
     expect(note(['--from', 'hyp'], `${kernel_va}\n`)).toBe(
-      `${nothing} hyp address of this layout; it begins with 1 kernel address, which --from kernel takes\n`,
+      `${nothing} hyp address of this layout; its beginning has 1 number that is a kernel address of it: --from kernel translates them\n`,
     )
-    expect(note(['--to', 'phys'], `0x${link}\n`)).toMatch(/1 link address, which --from link takes\n$/)
+    expect(note(['--to', 'phys'], `0x${link}\n`)).toMatch(
+      /1 number that is a link address of it: --from link translates them\n$/,
+    )
     const words = BigUint64Array.of(BigInt(hyp_va), 5n)
-    expect(note(['--format', 'u64le'], new Uint8Array(words.buffer))).toMatch(/begins with 1 hyp address,/)
-    expect(note(['--format', 'u64be'], Buffer.from(new Uint8Array(words.buffer)).swap64())).toMatch(/1 hyp address,/)
+    expect(note(['--format', 'u64le'], new Uint8Array(words.buffer))).toMatch(/1 number that is a hyp address of it/)
+    expect(note(['--format', 'u64be'], Buffer.from(new Uint8Array(words.buffer)).swap64())).toMatch(
+      /1 number that is a hyp address of it/,
+    )
     expect(note(['--from', 'phys', '--summary'], none)).toMatch(/^hypva: note: the input holds no phys address: /)
   })
 
@@ -157,8 +161,22 @@ describe('a whole input without an address of the source space', () => {
     const file = join(dir, 'large')
     writeFileSync(file, Buffer.concat(Array(3).fill(Buffer.alloc(1 << 20, `${hyp_va} and so on\n`))))
     const { err, code } = hypva(['translate', file, '-l', LAYOUT, '-o', join(dir, 'out'), '--jobs', '2'])
-    expect(err).toMatch(/^hypva: note: nothing was translated: .* begins with \d{4} hyp addresses, .*\n$/)
+    expect(err).toMatch(/^hypva: note: nothing was translated: .* \d{4} numbers that are hyp addresses of it: .*\n$/)
     expect(code).toBe(0)
+  })
+
+  test('where hyp addresses begin at 0, numbers stay numbers unless --from hyp asks for them', () => {
+    const zero = join(dir, 'zero.json')
+    const made = hypva(['layout', 'compute', '-m', '-'], { input: machineJson(boot('c4k39-lay-tag-zero')) })
+    writeFileSync(zero, made.out)
+    const numbers = 'count=0x1 irq 0x20 size 0x1000\n'
+    for (const to of ['phys', 'kernel', 'linear']) {
+      const { out, err } = hypva(['translate', '-l', zero, '--to', to], { input: numbers })
+      expect(out.toString()).toBe(numbers)
+      expect(err).toMatch(/^hypva: note: hyp addresses of this layout begin at 0 and look like any number: --from hyp/)
+    }
+    const asked = hypva(['translate', '-l', zero, '--from', 'hyp', '--to', 'phys'], { input: numbers })
+    expect(asked.out.toString()).not.toBe(numbers)
   })
 
   test('nothing is said of an empty input, nor where something translated', () => {

@@ -222,7 +222,7 @@ describe('another boot is noticed', () => {
 
   test('a moved image: 64 addresses of code, seen again; fewer, or among those of programs, are not enough', () => {
     const moved = (n: number, tag = TAG, times = 2) =>
-      Array.from({ length: n }, (_, i) => `${hex(tag + 0x6abc_0000n + BigInt(i) * 20n)}\n`)
+      Array.from({ length: n }, (_, i) => `${hex(tag + 0x6abc_0000n + BigInt((i * 37) % n) * 20n)}\n`)
         .join('')
         .repeat(times)
     const verdict = (text: string) => watch('d612-2g-a57-kaslr', text).verdict()
@@ -235,6 +235,52 @@ describe('another boot is noticed', () => {
     expect(verdict(moved(64, 0xd23b_8000_0000n, 1))).toBeUndefined()
     expect(verdict(moved(64, 0xb23b_8000_0000n))).toBeUndefined()
     expect(verdict(moved(64, 0xf23b_8000_0000n))).toBeUndefined()
+  })
+
+  test.each<[string, (i: number) => string]>([
+    // A timer that expires at whole milliseconds, 800 to 999 s after boot, printed twice a line.
+    [
+      'expiries in decimal',
+      (i) => `expires=${812_000_000_000 + i * 1_000_000} softexpires=${812_000_000_000 + i * 1_000_000}`,
+    ],
+    [
+      'expiries in decimal, of a finer clock',
+      (i) => `expires=${812_000_000_000 + i * 4_004} now=${812_000_000_000 + i * 4_004}`,
+    ],
+    [
+      'expiries in hex',
+      (i) => `expires=0x${(0x9356_9074_2000 + i * 4_000_000).toString(16)}`.repeat(2).replace('0', ' 0'),
+    ],
+    [
+      'times of events by a clock of 62.5 MHz',
+      (i) => `0x${(0x9356_9074_2000 + i * 4016).toString(16)} 0x${(0x9356_9074_2000 + i * 4016).toString(16)}`,
+    ],
+    [
+      'times of events by a clock of 250 MHz',
+      (i) => `0x${(0x9356_9074_2000 + i * 3004).toString(16)} 0x${(0x9356_9074_2000 + i * 3004).toString(16)}`,
+    ],
+    [
+      'one value a line, rising through a page',
+      (i) => `0x${(0x9356_9074_2000 + i * 4).toString(16)} 0x${(0x9356_9074_2000 + i * 4).toString(16)}`,
+    ],
+  ])('the right layout is not doubted for %s', (_, line) => {
+    for (const count of [70, 1000]) {
+      const text = Array.from({ length: count }, (__, i) => `${line(i)}\n`).join('')
+      for (const { name } of boots) {
+        const layout = layoutOf(name)
+        if (tagClues(layout, []) !== undefined) expect([name, watch(name, text).verdict()]).toEqual([name, undefined])
+      }
+    }
+  })
+
+  test('while more may come, a moved image is no verdict yet, one in its place is', () => {
+    const moved = Array.from(
+      { length: 64 },
+      (_, i) => `${hex(0xd23b_8000_0000n + 0x6abc_0000n + BigInt((i * 37) % 64) * 20n)}\n`,
+    )
+    const watched = watch('d612-2g-a57-kaslr', moved.join('').repeat(2))
+    expect(watched.verdict()).toBeDefined()
+    expect(watched.verdict(true)).toBeUndefined()
   })
 
   test('any cuts, any number of jobs: the counts are those of the text, the verdict is the same', () => {

@@ -1,4 +1,4 @@
-import { readSync } from 'node:fs'
+import { readSync, statSync } from 'node:fs'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { HypvaError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
@@ -259,8 +259,9 @@ async function translateFile(
     const jobs = input.file && output.file && parts ? jobsFor(input.file.size, parts.jobs) : 0
     if (jobs > 0) return { ...(await translateInJobs(jobs, input, output, { ...parts!, watch }, progress)), watch }
     const rewriter = make(watch)
-    // A trickling input may never end.
-    const pause = () => !input.file && watch?.changed && sayForeign(watch, undefined, true)
+    // A pipe may never end; of a file, compressed or not, the end is waited for, since only then the counts are whole.
+    const endless = file === '-' || !statSync(file).isFile()
+    const pause = () => endless && watch?.changed && sayForeign(watch, undefined, true)
     const head = await pump(input, rewriter, output, progress, pause)
     rewriter.end()
     return { ...rewriter.counts, ...(head && { head }), watch }

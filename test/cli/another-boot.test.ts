@@ -1,5 +1,6 @@
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { type Boot, boot, boots, fixture, machineJson } from '../fixtures.ts'
 import { hypva, scratch } from './hypva.ts'
@@ -110,6 +111,14 @@ describe('a layout of another boot', () => {
     expect(err).toMatch(/^hypva: warning: \S*bad: the layout is of another boot: .*\n$/)
     expect(code).toBe(0)
     expect(run('--strict').code).toBe(1)
+  })
+
+  test('of a compressed file the counts are those of the whole', () => {
+    const [plain, gz] = [file('whole', log), join(dir, 'whole.gz')]
+    writeFileSync(gz, gzipSync(log))
+    const run = (name: string) => hypva(['translate', name, '-l', layoutOf(boot('d61-2g-kaslr1')), '--from', 'hyp']).err
+    expect(run(gz)).toMatch(/^hypva: warning: the layout is of another boot/)
+    expect(run(gz)).toBe(run(plain))
   })
 
   test('a pipe that does not end hears of it before it waits, and once', () => {

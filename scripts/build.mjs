@@ -52,8 +52,8 @@ run(bin('assemblyscript', 'asc'), '--config', 'asconfig.json', '--target', 'rele
 
 const wasm = readFileSync(join(root, '.build/kernel.wasm'))
 writeFileSync(
-  join(root, 'src/translate/kernel.generated.ts'),
-  `// Written by scripts/build.mjs from assembly/; not committed, not edited.\nexport const KERNEL_WASM_BASE64 =\n  '${wasm.toString('base64')}'\n`,
+  join(root, 'src/engine/wasm.generated.ts'),
+  `// Written by scripts/build.mjs from assembly/; not committed, not edited.\nexport const WASM_BASE64 =\n  '${wasm.toString('base64')}'\n`,
 )
 
 rmSync(join(root, 'dist'), { recursive: true, force: true })
@@ -61,7 +61,7 @@ run(bin('typescript', 'tsc'), '-p', '.')
 // The command line as a few CommonJS files, split by command, with what it needs of its dependencies: Node starts those in
 // far less time than many ES modules.
 const bundle = await rolldown({
-  input: { program: join(root, 'dist/cli/program.js'), 'job-worker': join(root, 'dist/cli/job-worker.js') },
+  input: { program: join(root, 'dist/cli/program.js'), 'job-worker': join(root, 'dist/cli/jobs/job-worker.js') },
   platform: 'node',
   external: (id) => id.startsWith('node:'),
   // pako makes its tables as it is loaded; those of compression, which is not used, are left out when making them is known to be pure.
@@ -80,7 +80,7 @@ const { output } = await bundle.write({
 })
 await bundle.close()
 for (const file of readdirSync(join(root, 'dist/cli'))) {
-  if (!file.startsWith('main.')) rmSync(join(root, 'dist/cli', file))
+  if (!file.startsWith('main.')) rmSync(join(root, 'dist/cli', file), { recursive: true })
 }
 cpSync(join(root, '.build/cli'), join(root, 'dist/cli'), { recursive: true })
 writeFileSync(

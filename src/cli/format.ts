@@ -1,5 +1,5 @@
+import type { Plan } from '../engine/plan.js'
 import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
-import type { Plan } from '../translate/plan.js'
 import type { TagClues, TagWatch } from '../translate/tag-watch.js'
 import { TextRewriter } from '../translate/text.js'
 import type { Range } from '../u64.js'

@@ -1,11 +1,11 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
-import { SPACES } from '../translate/segments.js'
+import { SPACES } from '../translate/directions.js'
 import { parseU64 } from '../u64.js'
 import { Failure } from './failure.js'
-import { CALLS, flowOf, join, nameOf, openForReading, type ReadCalls, STDIN, takeUpTo, total } from './reading.js'
-import { refuseUnlessText } from './refuse.js'
+import { CALLS, flowOf, join, nameOf, openForReading, type ReadCalls, STDIN, takeUpTo, total } from './io/reading.js'
+import { refuseUnlessText } from './io/refuse.js'
 
 /** `-l, --layout FILE`, which most commands need. */
 export function layoutOption(): Option {

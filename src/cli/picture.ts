@@ -2,7 +2,7 @@ import pc from 'picocolors'
 import type { BoxKind, Subject } from '../picture/scene.js'
 import { renderSvg } from '../picture/svg.js'
 import { renderText } from '../picture/text.js'
-import { openOutput } from './output.js'
+import { openOutput } from './io/output.js'
 
 /** No terminal is this wide for one's eyes. */
 const WIDEST = 160

@@ -1,7 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { checkArguments } from './arguments.js'
 import { ClosedPipe, Failure } from './failure.js'
-import { print, say } from './output.js'
+import { print, say } from './io/output.js'
 import type { Status } from './status.js'
 
 const EXAMPLES = `Examples:
@@ -17,16 +17,16 @@ type Add = (program: Command, status: Status) => void
 
 /** The commands. Each is loaded when it is asked for; all of them, for the help and for a name that is none of them. */
 const COMMANDS: Readonly<Record<string, (subcommand?: string) => Promise<Add>>> = {
-  translate: async () => (await import('./translate.js')).addTranslate,
+  translate: async () => (await import('./commands/translate.js')).addTranslate,
   layout: async (subcommand) => {
-    const { addLayout } = await import('./layout.js')
+    const { addLayout } = await import('./commands/layout.js')
     const others = subcommand === 'compute' || subcommand === 'show'
-    const recover = others ? undefined : (await import('./recover.js')).addRecover
+    const recover = others ? undefined : (await import('./commands/recover.js')).addRecover
     return (program, status) => addLayout(program, status, recover)
   },
-  explain: async () => (await import('./explain.js')).addExplain,
-  decode: async () => (await import('./decode.js')).addDecode,
-  check: async () => (await import('./check.js')).addCheck,
+  explain: async () => (await import('./commands/explain.js')).addExplain,
+  decode: async () => (await import('./commands/decode.js')).addDecode,
+  check: async () => (await import('./commands/check.js')).addCheck,
 }
 
 /** Runs the command line. Returns the exit code: 0 done, 1 a check failed, 2 usage or unreadable input. */

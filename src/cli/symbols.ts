@@ -2,7 +2,7 @@ import { Option } from 'commander'
 import { parseSymbols } from '../symbols/parse.js'
 import type { SymbolTable } from '../symbols/table.js'
 import { Failure } from './failure.js'
-import { openSource, readWhole } from './file-source.js'
+import { openSource, readWhole } from './io/file-source.js'
 
 /** `--symbols FILE`, once for each. */
 export function symbolsOption(): Option {

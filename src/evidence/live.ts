@@ -1,5 +1,5 @@
 import type { ByteSource } from '../source.js'
-import type { ElfCore } from './elf-core.js'
+import type { ElfCore } from './kinds/elf-core.js'
 
 // What may be read of the memory of a running kernel. With pKVM the hypervisor takes its own pages away from the host: its text,
 // data and bss, the idmap page and the memory it has reserved. A read of one of them through /proc/kcore is an abort that the

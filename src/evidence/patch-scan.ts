@@ -1,6 +1,6 @@
+import { Engine } from '../engine/engine.js'
 import { decodePatch } from '../layout/patch.js'
 import type { ByteSource } from '../source.js'
-import { Kernel } from '../translate/wasm.js'
 import type { Tag } from './facts.js'
 
 /**
@@ -54,10 +54,10 @@ export class PatchScanner {
   scanned = 0
   /** Bytes that could not be read. */
   unreadable = 0
-  private readonly kernel = new Kernel(CARRY + CHUNK + PAGE + CAPACITY * HIT_BYTES)
-  private readonly buffer = this.kernel.heap + CARRY
+  private readonly engine = new Engine(CARRY + CHUNK + PAGE + CAPACITY * HIT_BYTES)
+  private readonly buffer = this.engine.heap + CARRY
   private readonly hits = this.buffer + CHUNK + PAGE
-  private readonly view = new DataView(this.kernel.bytes.buffer)
+  private readonly view = new DataView(this.engine.bytes.buffer)
 
   /** Whether more scanning could not change the verdict. */
   get overwhelming(): boolean {
@@ -79,7 +79,7 @@ export class PatchScanner {
    * in reports. Bytes that cannot be read are skipped a page at a time.
    */
   scan(source: ByteSource, offset: number, length: number | undefined, place: bigint, until?: () => boolean): void {
-    const { kernel, buffer } = this
+    const { engine, buffer } = this
     let carried = 0
     let done = 0
     let failing = 0
@@ -103,14 +103,14 @@ export class PatchScanner {
       // What is left is shorter than a sequence; a short read may leave a few odd bytes more.
       carried = end - (start + consumed)
       if (carried > CARRY) carried = 0
-      kernel.bytes.copyWithin(buffer - carried, end - carried, end)
+      engine.bytes.copyWithin(buffer - carried, end - carried, end)
       if (until?.() === true) break
     }
   }
 
   /** Fills the chunk: how many bytes, or -1 when none of them can be read. */
   private fill(source: ByteSource, offset: number, want: number): number {
-    const { bytes } = this.kernel
+    const { bytes } = this.engine
     try {
       return source.read(offset, bytes.subarray(this.buffer, this.buffer + want))
     } catch (error) {
@@ -138,12 +138,12 @@ export class PatchScanner {
 
   /** Scans [start, end) of the module's memory; how many bytes of it need not be seen again. */
   private look(start: number, end: number, place: bigint): number {
-    const { exports } = this.kernel
+    const { exports } = this.engine
     let from = start
     for (;;) {
       const count = exports.scanPatch(from, end, this.hits, CAPACITY)
       for (let i = 0; i < count; i++) this.add(this.hits + i * HIT_BYTES, from, place + BigInt(from - start))
-      from += this.kernel.consumed
+      from += this.engine.consumed
       if (count < CAPACITY) return from - start
     }
   }

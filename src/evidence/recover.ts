@@ -4,10 +4,10 @@ import { checkLayout, LAYOUT_FIELDS } from '../layout/json.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { ByteSource } from '../source.js'
 import { lowMask } from '../u64.js'
-import { type Conclusions, type Conflict, conclude, type Values } from './derive.js'
 import { type Fact, LAYOUT_FILE, type Note, type Provenance, type Quantity, type Tag } from './facts.js'
+import { type Conclusions, type Conflict, conclude, type Values } from './infer/rules.js'
+import { factsOfPairs, NO_TAG, solveTag } from './infer/tag.js'
 import { type EvidenceKind, readEvidence } from './read.js'
-import { factsOfPairs, NO_TAG, solveTag } from './tag.js'
 
 export interface RecoverOptions {
   /** Names of sources to believe where others disagree. */

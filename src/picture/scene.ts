@@ -4,7 +4,7 @@ import { clip, subtract, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ProposalVerdict } from '../proposals/check.js'
-import { compileSegments, type DirectedSegment } from '../translate/segments.js'
+import { compileSegments, type DirectedSegment } from '../translate/directions.js'
 import { formatU64, type Range, wrap64 } from '../u64.js'
 import { bitsOf, sizeText } from './size.js'
 

@@ -1,5 +1,5 @@
+import { findSegment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
-import { findSegment } from '../translate/segments.js'
 import { describe } from '../u64.js'
 import { type Box, type BoxKind, type Subject, sceneOf, weightOf } from './scene.js'
 import { sizeText } from './size.js'

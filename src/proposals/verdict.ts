@@ -4,7 +4,7 @@ import { type PrivatePlace, privatePlace } from '../layout/private-range.js'
 import { layoutProblems, refusedAtStartUp } from '../layout/problems.js'
 import { clip, joinTouching, sizeOf, subtract } from '../layout/ranges.js'
 import type { HypLayout, Machine } from '../layout/types.js'
-import { compileSegments } from '../translate/segments.js'
+import { compileSegments } from '../translate/directions.js'
 import { formatU64, type Range, wrap64 } from '../u64.js'
 import type { NamedLayout } from './layouts.js'
 

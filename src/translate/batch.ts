@@ -1,8 +1,9 @@
+import { Engine, type EngineResult } from '../engine/engine.js'
+import { loadPlan, type Plan } from '../engine/plan.js'
 import { HypvaError, HypvaRangeError, HypvaTypeError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
 import { describe } from '../u64.js'
-import { loadPlan, macroPlan, type Plan } from './plan.js'
-import { Kernel, type KernelResult } from './wasm.js'
+import { macroPlan } from './plans.js'
 
 /** What a batch came to. */
 export interface BatchResult {
@@ -33,16 +34,16 @@ const LARGE = 262144
 const TILE_OFFSET = 2064
 
 // One instance for all batches that live in JavaScript memory; the plan it holds is that of its last user.
-let shared: Kernel | undefined
+let shared: Engine | undefined
 let sharedPlan: Plan | undefined
 let tile: BigUint64Array
 let largeTile: BigUint64Array
 /** The first n addresses of the tile, for the n that have been asked for: making a view costs more than a short batch. */
 let views: (BigUint64Array | undefined)[]
 
-function sharedKernel(plan: Plan): Kernel {
+function sharedEngine(plan: Plan): Engine {
   if (shared === undefined) {
-    shared = new Kernel(TILE_OFFSET + LARGE_TILE * 8)
+    shared = new Engine(TILE_OFFSET + LARGE_TILE * 8)
     tile = new BigUint64Array(shared.exports.memory.buffer, shared.heap + TILE_OFFSET, TILE)
     largeTile = new BigUint64Array(shared.exports.memory.buffer, shared.heap + TILE_OFFSET, LARGE_TILE)
     views = new Array(TILE + 1)
@@ -61,19 +62,19 @@ export function runBatch(plan: Plan, input: BigUint64Array, output?: BigUint64Ar
   if (output === undefined) output = new BigUint64Array(input.length)
   else assertOutput(input, output)
 
-  const kernel = sharedKernel(plan)
+  const engine = sharedEngine(plan)
   const { length } = input
-  if (length > TILE) return { output, ...runTiles(kernel, plan, input, output) }
+  if (length > TILE) return { output, ...runTiles(engine, plan, input, output) }
   const view = views[length] ?? tile.subarray(0, length)
   views[length] = view
   view.set(input)
-  const { translated, missed, firstMiss } = runAt(kernel, kernel.heap + TILE_OFFSET, plan, length)
+  const { translated, missed, firstMiss } = runAt(engine, engine.heap + TILE_OFFSET, plan, length)
   output.set(view)
   return { output, translated, missed, firstMiss }
 }
 
 /** A batch of more than one tile. */
-function runTiles(kernel: Kernel, plan: Plan, input: BigUint64Array, output: BigUint64Array): KernelResult {
+function runTiles(engine: Engine, plan: Plan, input: BigUint64Array, output: BigUint64Array): EngineResult {
   const { length } = input
   const whole = length < LARGE ? tile : largeTile
   const size = whole.length
@@ -86,7 +87,7 @@ function runTiles(kernel: Kernel, plan: Plan, input: BigUint64Array, output: Big
     const at = (backwards ? tiles - 1 - i : i) * size
     const view = length - at < size ? whole.subarray(0, length - at) : whole
     view.set(input.subarray(at, at + view.length))
-    const found = runAt(kernel, kernel.heap + TILE_OFFSET, plan, view.length)
+    const found = runAt(engine, engine.heap + TILE_OFFSET, plan, view.length)
     if (found.missed > 0 && (backwards || missed === 0)) firstMiss = at + found.firstMiss
     missed += found.missed
     output.set(view, at)
@@ -95,14 +96,14 @@ function runTiles(kernel: Kernel, plan: Plan, input: BigUint64Array, output: Big
 }
 
 /** Translates `count` addresses at a place in a kernel's memory. */
-function runAt(kernel: Kernel, at: number, plan: Plan, count: number): KernelResult {
-  const { exports } = kernel
+function runAt(engine: Engine, at: number, plan: Plan, count: number): EngineResult {
+  const { exports } = engine
   if (plan.kind === 'macro') {
     exports.maskTag(at, at, count)
     return { translated: count, missed: 0, firstMiss: -1 }
   }
   exports.translateBatch(at, at, count, plan.segments.length)
-  return kernel.counts()
+  return engine.counts()
 }
 
 /**
@@ -148,20 +149,20 @@ export function allocateResident(plan: Plan, length: number): ResidentBatch {
       `length: expected a whole number from 0 to ${MAX_RESIDENT}, got ${describe(length)}`,
     )
   }
-  let kernel: Kernel
+  let engine: Engine
   try {
-    kernel = new Kernel(length * 8)
+    engine = new Engine(length * 8)
   } catch (cause) {
     throw new HypvaError('HYPVA_ARGUMENT', `length: no memory for a resident batch of ${length} addresses (${cause})`)
   }
-  loadPlan(kernel, plan)
+  loadPlan(engine, plan)
   return {
-    addresses: new BigUint64Array(kernel.exports.memory.buffer, kernel.heap, length),
+    addresses: new BigUint64Array(engine.exports.memory.buffer, engine.heap, length),
     translate(count = length) {
       if (!Number.isSafeInteger(count) || count < 0 || count > length) {
         throw new HypvaRangeError('HYPVA_ARGUMENT', `count: expected 0 … ${length}, got ${describe(count)}`)
       }
-      return runAt(kernel, kernel.heap, plan, count)
+      return runAt(engine, engine.heap, plan, count)
     },
   }
 }

@@ -1,8 +1,8 @@
+import { Engine } from '../engine/engine.js'
+import { loadPlan, type Plan } from '../engine/plan.js'
 import { HypvaError } from '../errors.js'
-import { loadPlan, type Plan } from './plan.js'
 import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
 import type { TagWatch } from './tag-watch.js'
-import { Kernel } from './wasm.js'
 
 /** Byte order of a raw stream of addresses. */
 export type ByteOrder = 'le' | 'be'
@@ -10,7 +10,7 @@ export type ByteOrder = 'le' | 'be'
 /** Rewrites raw 64-bit addresses. */
 export class BinaryRewriter implements Rewriter {
   readonly counts: RewriteCounts = newCounts()
-  private readonly kernel: Kernel
+  private readonly engine: Engine
   private readonly plan: Plan
   private readonly order: ByteOrder
   private readonly chunk: number
@@ -25,17 +25,17 @@ export class BinaryRewriter implements Rewriter {
    * @param watch told of the addresses of chunks, to notice a layout of another boot
    */
   constructor(plan: Plan, order: ByteOrder, chunk = 65536, watch?: TagWatch) {
-    this.kernel = new Kernel(chunk + 8)
-    loadPlan(this.kernel, plan)
+    this.engine = new Engine(chunk + 8)
+    loadPlan(this.engine, plan)
     this.plan = plan
     this.order = order
     this.chunk = chunk
     this.watch = watch
-    if (watch !== undefined) this.kernel.setWatch(...watch.ranges)
+    if (watch !== undefined) this.engine.setWatch(...watch.ranges)
   }
 
   space(): Uint8Array {
-    const { bytes, heap } = this.kernel
+    const { bytes, heap } = this.engine
     if (this.consumed < this.length) bytes.copyWithin(heap, heap + this.consumed, heap + this.length)
     this.offset += this.consumed
     this.length -= this.consumed
@@ -52,9 +52,9 @@ export class BinaryRewriter implements Rewriter {
   }
 
   commit(length: number, _last: boolean): Uint8Array {
-    const { kernel, plan, counts } = this
-    const { bytes, heap } = kernel
-    const { swapBytes, maskTag, translateBatch } = kernel.exports
+    const { engine, plan, counts } = this
+    const { bytes, heap } = engine
+    const { swapBytes, maskTag, translateBatch } = engine.exports
     this.length += length
     counts.bytesIn += length
     const count = Math.floor(this.length / 8)
@@ -66,7 +66,7 @@ export class BinaryRewriter implements Rewriter {
       counts.translated += count
     } else {
       translateBatch(heap, heap, count, plan.segments.length)
-      const found = kernel.counts()
+      const found = engine.counts()
       counts.translated += found.translated
       if (found.missed > 0 && counts.failed === 0) counts.firstFailed = this.offset + found.firstMiss * 8
       counts.missed += found.missed
@@ -79,11 +79,11 @@ export class BinaryRewriter implements Rewriter {
 
   /** Before anything is translated in place. */
   private watchWords(watch: TagWatch, count: number): void {
-    const { kernel } = this
+    const { engine } = this
     if (!watch.wants(count * 8)) return
-    kernel.exports.watchBatch(kernel.heap, count)
-    if (watch.count(kernel.watched(), count * 8)) {
-      watch.look(new Uint32Array(kernel.exports.memory.buffer, kernel.heap, count * 2), count)
+    engine.exports.watchBatch(engine.heap, count)
+    if (watch.count(engine.watched(), count * 8)) {
+      watch.look(new Uint32Array(engine.exports.memory.buffer, engine.heap, count * 2), count)
     }
   }
 

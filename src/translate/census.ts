@@ -1,3 +1,4 @@
+import { Engine } from '../engine/engine.js'
 import { HypvaError } from '../errors.js'
 import { subtract, united, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion, type RegionKind } from '../layout/regions.js'
@@ -5,11 +6,10 @@ import type { HypLayout } from '../layout/types.js'
 import { formatName, type SymbolEntry } from '../symbols/table.js'
 import type { Range } from '../u64.js'
 import type { ByteOrder } from './binary.js'
+import type { Space } from './directions.js'
 import type { Namer } from './namer.js'
 import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
-import type { Space } from './segments.js'
 import type { TagWatch } from './tag-watch.js'
-import { Kernel } from './wasm.js'
 
 /** How often addresses of a region were seen. */
 export interface RegionCount {
@@ -48,7 +48,7 @@ const KERNEL_HALF = 1n << 63n
 /** Counts the addresses of a stream by region and by symbol. What it "rewrites" is nothing: `commit` returns no bytes. */
 export class Census implements Rewriter {
   readonly counts: RewriteCounts = newCounts()
-  private readonly kernel: Kernel
+  private readonly engine: Engine
   private readonly namer: Namer | undefined
   private readonly regions: readonly LocatedRegion[]
   private readonly order: ByteOrder | undefined
@@ -89,31 +89,31 @@ export class Census implements Rewriter {
     const slack = 128
     // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
     const most = 2 * (chunk + HELD) + 8
-    this.kernel = new Kernel(slack + chunk + HELD + slack + most + pieces.length * 8 + 16)
-    this.base = this.kernel.heap + slack
+    this.engine = new Engine(slack + chunk + HELD + slack + most + pieces.length * 8 + 16)
+    this.base = this.engine.heap + slack
     this.values = (this.base + chunk + HELD + slack + 7) & ~7
     this.counters = (this.values + most + 7) & ~7
-    this.kernel.setSegments(pieces.map(({ range }) => ({ ...range, delta: 0n })))
-    if (watch !== undefined) this.kernel.setWatch(...watch.ranges)
+    this.engine.setSegments(pieces.map(({ range }) => ({ ...range, delta: 0n })))
+    if (watch !== undefined) this.engine.setWatch(...watch.ranges)
     this.perEntry = new Float64Array(namer?.symbols.starts.length ?? 0)
   }
 
   space(): Uint8Array {
-    const { kernel, base } = this
-    kernel.bytes.copyWithin(base - CONTEXT, base + this.consumed - CONTEXT, base + this.length)
+    const { engine, base } = this
+    engine.bytes.copyWithin(base - CONTEXT, base + this.consumed - CONTEXT, base + this.length)
     this.length -= this.consumed
     this.consumed = 0
-    return kernel.bytes.subarray(base + this.length, base + this.length + this.chunk)
+    return engine.bytes.subarray(base + this.length, base + this.length + this.chunk)
   }
 
   commit(length: number, last: boolean): Uint8Array {
-    const { kernel, base, counts } = this
+    const { engine, base, counts } = this
     this.length += length
     counts.bytesIn += length
     const count = this.order === undefined ? this.tokens(last) : this.words(this.order)
     this.addresses += count
-    kernel.exports.tally(this.values, count, this.regions.length, this.counters)
-    const { missed } = kernel.counts()
+    engine.exports.tally(this.values, count, this.regions.length, this.counters)
+    const { missed } = engine.counts()
     this.elsewhere += missed
     counts.translated += count - missed
     counts.missed += missed
@@ -123,9 +123,9 @@ export class Census implements Rewriter {
       // The next input begins anew: its first token does not touch the last bytes of this one.
       this.length = 0
       this.consumed = 0
-      kernel.bytes.fill(0, base - CONTEXT, base)
+      engine.bytes.fill(0, base - CONTEXT, base)
     }
-    return kernel.bytes.subarray(base, base)
+    return engine.bytes.subarray(base, base)
   }
 
   end(): void {
@@ -137,8 +137,8 @@ export class Census implements Rewriter {
 
   /** What was seen so far. */
   result(): CensusResult {
-    const { kernel, counters, perEntry, namer } = this
-    const counted = new BigUint64Array(kernel.exports.memory.buffer, counters, this.regions.length)
+    const { engine, counters, perEntry, namer } = this
+    const counted = new BigUint64Array(engine.exports.memory.buffer, counters, this.regions.length)
     const regions = new Map<string, RegionCount>()
     this.regions.forEach(({ kind, range, text }, i) => {
       const count = Number(counted[i]!)
@@ -165,31 +165,31 @@ export class Census implements Rewriter {
   }
 
   private watchValues(watch: TagWatch, count: number, bytes: number): void {
-    const { kernel, values } = this
-    kernel.exports.watchBatch(values, count)
-    if (!watch.count(kernel.watched(), bytes)) return
-    watch.look(new Uint32Array(kernel.exports.memory.buffer, values, 2 * count), count)
+    const { engine, values } = this
+    engine.exports.watchBatch(values, count)
+    if (!watch.count(engine.watched(), bytes)) return
+    watch.look(new Uint32Array(engine.exports.memory.buffer, values, 2 * count), count)
   }
 
   private tokens(last: boolean): number {
-    const { kernel } = this
-    const count = kernel.exports.tokenValues(this.base, this.length, this.values, last ? 1 : 0)
-    this.consumed = kernel.consumed
+    const { engine } = this
+    const count = engine.exports.tokenValues(this.base, this.length, this.values, last ? 1 : 0)
+    this.consumed = engine.consumed
     return count
   }
 
   private words(order: ByteOrder): number {
-    const { kernel, base, values } = this
+    const { engine, base, values } = this
     const count = Math.floor(this.length / 8)
     this.consumed = count * 8
-    kernel.bytes.copyWithin(values, base, base + count * 8)
-    if (order === 'be') kernel.exports.swapBytes(values, count)
+    engine.bytes.copyWithin(values, base, base + count * 8)
+    if (order === 'be') engine.exports.swapBytes(values, count)
     return count
   }
 
   private name(namer: Namer, count: number): void {
     const { entries, named } = namer.nameBatch(
-      new BigUint64Array(this.kernel.exports.memory.buffer, this.values, count),
+      new BigUint64Array(this.engine.exports.memory.buffer, this.values, count),
     )
     const { perEntry } = this
     for (let i = 0; i < count; i++) {

@@ -3,7 +3,7 @@ import { hypRegions, kernelRegions, type RegionKind } from '../layout/regions.js
 import { tagSpace, userRanges } from '../layout/tag-space.js'
 import type { HypLayout } from '../layout/types.js'
 import { type Range, wrap64 } from '../u64.js'
-import type { Space } from './segments.js'
+import type { Space } from './directions.js'
 
 /**
  * Where addresses of the source spaces lie by the layout, and yet nothing translates them: holes of DRAM, memory without an

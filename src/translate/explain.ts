@@ -1,18 +1,11 @@
+import { findSegment, type Segment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
 import { applyMacro, hypVaEnd, macroOf } from '../layout/macro.js'
 import { classifyHypVa, classifyKernelVa, type Region } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, wrap64 } from '../u64.js'
-import {
-  type ConcreteSpace,
-  compileSegments,
-  type DirectedSegment,
-  findSegment,
-  type Segment,
-  SPACES,
-  type Space,
-} from './segments.js'
+import { type ConcreteSpace, compileSegments, type DirectedSegment, SPACES, type Space } from './directions.js'
 
 /** One step of a translation, from one space to the next. */
 export interface ExplainStep {

@@ -1,7 +1,7 @@
+import type { Engine } from '../engine/engine.js'
+import type { Segment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
 import { type NameOptions, nameParts, type SymbolTable } from '../symbols/table.js'
-import type { Segment } from './segments.js'
-import type { Kernel } from './wasm.js'
 
 /** At most so many buckets: a megabyte, which stays in a second-level cache. */
 const MOST_BUCKETS = 2 ** 18
@@ -45,15 +45,15 @@ export class NameTable {
   }
 
   /** Puts the table at `at`, a multiple of 8, where `bytes` bytes are free. */
-  load(kernel: Kernel, at: number): void {
-    const capacity = kernel.exports.nameSegmentCapacity()
+  load(engine: Engine, at: number): void {
+    const capacity = engine.exports.nameSegmentCapacity()
     if (this.segments.length > capacity) {
       throw new HypvaError(
         'HYPVA_LAYOUT',
         `layout: ${this.segments.length} separate ranges hold the kernel image; at most ${capacity} fit the kernels`,
       )
     }
-    const { buffer } = kernel.exports.memory
+    const { buffer } = engine.exports.memory
     const { starts } = this.symbols
     const textsAt = at + starts.byteLength
     const bucketsAt = textsAt + this.texts.byteLength
@@ -65,7 +65,7 @@ export class NameTable {
     )
     new Uint32Array(buffer, bucketsAt, this.buckets.length).set(this.buckets)
     new Uint8Array(buffer, blobAt, this.blob.length).set(this.blob)
-    kernel.setNames({
+    engine.setNames({
       count: starts.length,
       starts: at,
       texts: textsAt,
@@ -74,7 +74,7 @@ export class NameTable {
       span: this.span,
       shift: this.shift,
     })
-    kernel.setNameSegments(this.segments)
+    engine.setNameSegments(this.segments)
   }
 }
 

@@ -1,3 +1,5 @@
+import { Engine } from '../engine/engine.js'
+import { findSegment, type Segment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
 import { subtract } from '../layout/ranges.js'
@@ -6,9 +8,8 @@ import { cannotNameHyp, joinSymbols, placeSymbols } from '../symbols/place.js'
 import { formatName, type Located, type NameOptions, type SymbolTable } from '../symbols/table.js'
 import { assertU64, type Range, wrap64 } from '../u64.js'
 import { assertBatch } from './batch.js'
+import { compileSegments, type Space } from './directions.js'
 import { NameTable } from './name-table.js'
-import { compileSegments, findSegment, type Segment, type Space } from './segments.js'
-import { Kernel } from './wasm.js'
 
 export interface NamerOptions extends NameOptions {
   /**
@@ -47,7 +48,7 @@ export class Namer {
   /** From the addresses to run-time ones of the image and of modules. */
   readonly segments: readonly Segment[]
   readonly options: NamerOptions
-  private kernel: Kernel | undefined
+  private engine: Engine | undefined
 
   /** @internal use createNamer */
   constructor(layout: HypLayout, tables: readonly SymbolTable[], options: NamerOptions) {
@@ -92,9 +93,9 @@ export class Namer {
   nameBatch(input: BigUint64Array): NameBatch {
     assertBatch(input, 'input')
     const { symbols, options } = this
-    const kernel = this.batchKernel()
-    const { heap } = kernel
-    const { buffer } = kernel.exports.memory
+    const engine = this.batchEngine()
+    const { heap } = engine
+    const { buffer } = engine.exports.memory
     const tile = new BigUint64Array(buffer, heap, TILE)
     const entriesAt = heap + TILE * 8
     const found = new Uint32Array(buffer, entriesAt, TILE * 2)
@@ -106,10 +107,10 @@ export class Namer {
     for (let at = 0; at < input.length; at += TILE) {
       const count = Math.min(TILE, input.length - at)
       tile.set(input.subarray(at, at + count))
-      kernel.exports.nameBatch(heap, entriesAt, entriesAt + TILE * 4, count, this.segments.length, before)
+      engine.exports.nameBatch(heap, entriesAt, entriesAt + TILE * 4, count, this.segments.length, before)
       entries.set(found.subarray(0, count), at)
       offsets.set(found.subarray(TILE, TILE + count), at)
-      const counts = kernel.counts()
+      const counts = engine.counts()
       if (counts.missed > 0 && firstMiss < 0) firstMiss = at + counts.firstMiss
       missed += counts.missed
     }
@@ -127,14 +128,14 @@ export class Namer {
     }
   }
 
-  private batchKernel(): Kernel {
-    if (this.kernel === undefined) {
+  private batchEngine(): Engine {
+    if (this.engine === undefined) {
       const table = new NameTable(this.symbols, this.segments, undefined)
       const scratch = TILE * 16
-      this.kernel = new Kernel(scratch + table.bytes)
-      table.load(this.kernel, this.kernel.heap + scratch)
+      this.engine = new Engine(scratch + table.bytes)
+      table.load(this.engine, this.engine.heap + scratch)
     }
-    return this.kernel
+    return this.engine
   }
 }
 

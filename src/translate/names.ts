@@ -1,9 +1,9 @@
+import { loadPlan, type Plan } from '../engine/plan.js'
 import { subtract } from '../layout/ranges.js'
 import type { NameOptions } from '../symbols/table.js'
 import { type Range, wrap64 } from '../u64.js'
 import { NameTable } from './name-table.js'
 import type { Namer } from './namer.js'
-import { loadPlan, type Plan } from './plan.js'
 import { type Counting, TextChunks } from './text-chunks.js'
 
 /** The kernel's words for "write the name in place of the address" and "apply the macro". */
@@ -33,8 +33,8 @@ export class NameRewriter extends TextChunks {
     // A token and what separates it from the next give way to at most a name, with its brackets, and sixteen digits.
     const shortest = Math.min(9, lowest + 2) + 1
     super(chunk, (bytes) => Math.ceil(bytes / shortest) * (table.longest + 3 + 16) + bytes, options, table.bytes)
-    table.load(this.kernel, this.tables)
-    if (annotate !== undefined) loadPlan(this.kernel, annotate)
+    table.load(this.engine, this.tables)
+    if (annotate !== undefined) loadPlan(this.engine, annotate)
     this.minDigits = lowest
     this.segments = namer.segments.length
     this.translate = annotate === undefined ? REPLACE : annotate.kind === 'macro' ? MACRO : annotate.segments.length
@@ -43,7 +43,7 @@ export class NameRewriter extends TextChunks {
 
   protected rewrite(last: boolean): number {
     const { base, length, dst, segments, minDigits, translate, before } = this
-    this.kernel.exports.nameText(base, length, dst, last ? 1 : 0, segments, minDigits, translate, before)
+    this.engine.exports.nameText(base, length, dst, last ? 1 : 0, segments, minDigits, translate, before)
     return dst
   }
 }

@@ -1,7 +1,8 @@
+import { Engine } from '../engine/engine.js'
+import type { Segment } from '../engine/segments.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ByteOrder } from './binary.js'
-import { compileSegments, hypLooksLikeNumbers, type Segment, type Space, sourceSpaces } from './segments.js'
-import { Kernel } from './wasm.js'
+import { compileSegments, hypLooksLikeNumbers, type Space, sourceSpaces } from './directions.js'
 
 /** Addresses of a space that was not asked for. */
 export interface OtherSource {
@@ -50,15 +51,15 @@ function countIn(segments: readonly Segment[], bytes: Uint8Array, order: ByteOrd
   // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
   const room = 2 * bytes.length + 16
   const counters = segments.length * 8
-  const kernel = new Kernel(slack + bytes.length + slack + room + counters + 16)
-  if (segments.length > kernel.segmentCapacity) return 0
-  const base = kernel.heap + slack
+  const engine = new Engine(slack + bytes.length + slack + room + counters + 16)
+  if (segments.length > engine.segmentCapacity) return 0
+  const base = engine.heap + slack
   const values = (base + bytes.length + slack + 7) & ~7
-  kernel.setSegments(segments)
-  kernel.bytes.set(bytes, order === undefined ? base : values)
+  engine.setSegments(segments)
+  engine.bytes.set(bytes, order === undefined ? base : values)
   let count = Math.floor(bytes.length / 8)
-  if (order === undefined) count = kernel.exports.tokenValues(base, bytes.length, values, 1)
-  else if (order === 'be') kernel.exports.swapBytes(values, count)
-  kernel.exports.tally(values, count, segments.length, values + room)
-  return count - kernel.counts().missed
+  if (order === undefined) count = engine.exports.tokenValues(base, bytes.length, values, 1)
+  else if (order === 'be') engine.exports.swapBytes(values, count)
+  engine.exports.tally(values, count, segments.length, values + room)
+  return count - engine.counts().missed
 }

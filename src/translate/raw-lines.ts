@@ -1,7 +1,7 @@
+import { Engine } from '../engine/engine.js'
 import { HypvaError } from '../errors.js'
 import type { ByteOrder } from './binary.js'
 import type { RewriteCounts, Rewriter } from './rewriter.js'
-import { Kernel } from './wasm.js'
 
 /** Bytes of an address as text: sixteen digits and a line end. */
 const LINE = 17
@@ -10,7 +10,7 @@ const LINE = 17
 export class RawLines implements Rewriter {
   private readonly text: Rewriter
   private readonly order: ByteOrder
-  private readonly kernel: Kernel
+  private readonly engine: Engine
   private readonly count: number
   private readonly lines: number
   private held = 0
@@ -24,8 +24,8 @@ export class RawLines implements Rewriter {
     this.text = makeText(addresses * LINE)
     this.order = order
     this.count = addresses
-    this.kernel = new Kernel(addresses * 8 + addresses * LINE + 16)
-    this.lines = this.kernel.heap + addresses * 8
+    this.engine = new Engine(addresses * 8 + addresses * LINE + 16)
+    this.lines = this.engine.heap + addresses * 8
   }
 
   /** As of the text, but counting the bytes of the raw words that came in, and where they stand. */
@@ -36,13 +36,13 @@ export class RawLines implements Rewriter {
   }
 
   space(): Uint8Array {
-    const { bytes, heap } = this.kernel
+    const { bytes, heap } = this.engine
     return bytes.subarray(heap + this.held, heap + this.count * 8)
   }
 
   commit(length: number, last: boolean): Uint8Array {
-    const { bytes, heap } = this.kernel
-    const { swapBytes, hexLines } = this.kernel.exports
+    const { bytes, heap } = this.engine
+    const { swapBytes, hexLines } = this.engine.exports
     this.bytesIn += length
     const have = this.held + length
     const count = Math.floor(have / 8)

@@ -1,9 +1,10 @@
+import type { Segment } from '../engine/segments.js'
 import { memstartAlignOf } from '../layout/address-space.js'
 import { type TagSpace, tagSpace, userRanges } from '../layout/tag-space.js'
 import type { HypLayout } from '../layout/types.js'
 import type { SymbolTable } from '../symbols/table.js'
 import { type Range, wrap64 } from '../u64.js'
-import { compileSegments, type Segment } from './segments.js'
+import { compileSegments } from './directions.js'
 
 /** What a watch goes by: all that it needs of a layout, as plain data that another thread can be sent. */
 export interface TagClues {

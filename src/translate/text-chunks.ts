@@ -1,8 +1,8 @@
+import { Engine } from '../engine/engine.js'
 import type { Range } from '../u64.js'
 import { CUT_CONTEXT } from './cuts.js'
 import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
 import type { TagWatch } from './tag-watch.js'
-import { Kernel } from './wasm.js'
 
 /** Bytes of a token that may have to wait for the next chunk: 0x and sixteen digits. */
 const HELD = 18
@@ -25,7 +25,7 @@ export interface Counting {
 /** Text on its way through a kernel: chunks, what is held back between them, and what was counted. */
 export abstract class TextChunks implements Rewriter {
   readonly counts: RewriteCounts = newCounts()
-  protected readonly kernel: Kernel
+  protected readonly engine: Engine
   /** Where a chunk begins, and where what comes out may be written. */
   protected readonly base: number
   protected readonly dst: number
@@ -50,31 +50,31 @@ export abstract class TextChunks implements Rewriter {
   constructor(chunk: number, room: (bytes: number) => number, { gaps = [], watch }: Counting, extra = 0) {
     const most = chunk + HELD
     const before = 2 * SLACK + most
-    this.kernel = new Kernel(before + room(most) + SLACK + 8 + extra + gaps.length * 24 + (watch ? 2 * PIECE : 0))
+    this.engine = new Engine(before + room(most) + SLACK + 8 + extra + gaps.length * 24 + (watch ? 2 * PIECE : 0))
     this.chunk = chunk
-    this.base = this.kernel.heap + SLACK
-    this.dst = this.kernel.heap + before
+    this.base = this.engine.heap + SLACK
+    this.dst = this.engine.heap + before
     this.tables = (this.dst + room(most) + SLACK + 7) & ~7
     this.gaps = gaps
     this.gapsAt = this.tables + extra
     this.gapDigits = (gaps[0]?.start ?? 0n).toString(16).length
-    this.kernel.putRanges(this.gapsAt, gaps)
+    this.engine.putRanges(this.gapsAt, gaps)
     this.watch = watch
     this.valuesAt = this.gapsAt + gaps.length * 24
-    if (watch !== undefined) this.kernel.setWatch(...watch.ranges)
+    if (watch !== undefined) this.engine.setWatch(...watch.ranges)
   }
 
   /** Runs the kernel over the `length` bytes at `base`; where the text that comes out begins. */
   protected abstract rewrite(last: boolean): number
 
   space(): Uint8Array {
-    const { kernel, base } = this
+    const { engine, base } = this
     // What was held back moves to the front, with the bytes before it that the kernel looks back at.
-    kernel.bytes.copyWithin(base - CUT_CONTEXT, base + this.consumed - CUT_CONTEXT, base + this.length)
+    engine.bytes.copyWithin(base - CUT_CONTEXT, base + this.consumed - CUT_CONTEXT, base + this.length)
     this.offset += this.consumed
     this.length -= this.consumed
     this.consumed = 0
-    return kernel.bytes.subarray(base + this.length, base + this.length + this.chunk)
+    return engine.bytes.subarray(base + this.length, base + this.length + this.chunk)
   }
 
   /**
@@ -84,50 +84,50 @@ export abstract class TextChunks implements Rewriter {
    * @returns `space()`
    */
   begin(offset: number, context: Uint8Array): Uint8Array {
-    const { kernel, base } = this
-    kernel.bytes.fill(0, base - CUT_CONTEXT, base)
-    kernel.bytes.set(context, base - context.length)
+    const { engine, base } = this
+    engine.bytes.fill(0, base - CUT_CONTEXT, base)
+    engine.bytes.set(context, base - context.length)
     this.offset = offset
     this.length = 0
     this.consumed = 0
-    return kernel.bytes.subarray(base, base + this.chunk)
+    return engine.bytes.subarray(base, base + this.chunk)
   }
 
   commit(length: number, last: boolean): Uint8Array {
-    const { kernel, counts } = this
+    const { engine, counts } = this
     this.length += length
     if (this.gaps.length > 0) this.countFailed(last)
     const at = this.rewrite(last)
-    this.consumed = kernel.consumed
-    const found = kernel.counts()
+    this.consumed = engine.consumed
+    const found = engine.counts()
     counts.bytesIn += length
     counts.translated += found.translated
     counts.missed += found.missed
-    const { produced } = kernel
+    const { produced } = engine
     counts.bytesOut += produced
-    if (this.watch?.count(kernel.watched(), length)) this.look(this.watch, last)
-    return kernel.bytes.subarray(at, at + produced)
+    if (this.watch?.count(engine.watched(), length)) this.look(this.watch, last)
+    return engine.bytes.subarray(at, at + produced)
   }
 
   end(): void {}
 
   /** Shows the watch the chunk's addresses: those that did not translate still stand where they were. */
   private look(watch: TagWatch, last: boolean): void {
-    const { kernel, base, length, valuesAt } = this
-    const words = new Uint32Array(kernel.exports.memory.buffer, valuesAt, PIECE / 2)
-    for (let at = 0; at < length; at += kernel.consumed) {
+    const { engine, base, length, valuesAt } = this
+    const words = new Uint32Array(engine.exports.memory.buffer, valuesAt, PIECE / 2)
+    for (let at = 0; at < length; at += engine.consumed) {
       const size = Math.min(PIECE, length - at)
       const end = at + size === length
-      const count = kernel.exports.tokenValues(base + at, size, valuesAt, last && end ? 1 : 0)
+      const count = engine.exports.tokenValues(base + at, size, valuesAt, last && end ? 1 : 0)
       if (!watch.look(words, count) || end) return
     }
   }
 
   /** Before anything is rewritten in place. */
   private countFailed(last: boolean): void {
-    const { kernel, counts, base, length, gaps, gapsAt, gapDigits } = this
-    kernel.exports.countText(base, length, last ? 1 : 0, gapsAt, gaps.length, gapDigits)
-    const { missed, firstMiss } = kernel.counts()
+    const { engine, counts, base, length, gaps, gapsAt, gapDigits } = this
+    engine.exports.countText(base, length, last ? 1 : 0, gapsAt, gaps.length, gapDigits)
+    const { missed, firstMiss } = engine.counts()
     if (missed > 0 && counts.failed === 0) counts.firstFailed = this.offset + firstMiss
     counts.failed += missed
   }

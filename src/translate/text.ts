@@ -1,4 +1,4 @@
-import { loadPlan, type Plan } from './plan.js'
+import { loadPlan, type Plan } from '../engine/plan.js'
 import { type Counting, TextChunks } from './text-chunks.js'
 
 /** The kernel's word for "apply the macro". */
@@ -23,7 +23,7 @@ export class TextRewriter extends TextChunks {
     const { countAll = false, chunk = 65536 } = options
     // Text grows five times at most: 0x1 and a blank become 0x, sixteen digits and a blank.
     super(chunk, (bytes) => 5 * bytes, options)
-    loadPlan(this.kernel, plan)
+    loadPlan(this.engine, plan)
     this.segments = plan.kind === 'macro' ? MACRO : plan.segments.length
     const lowest = plan.kind === 'macro' || countAll ? 0n : plan.segments[0]!.start
     this.minDigits = lowest.toString(16).length
@@ -31,7 +31,7 @@ export class TextRewriter extends TextChunks {
 
   protected rewrite(last: boolean): number {
     const { base, length, dst, segments, minDigits } = this
-    return this.kernel.exports.rewriteText(base, length, dst, last ? 1 : 0, segments, minDigits) >>> 0
+    return this.engine.exports.rewriteText(base, length, dst, last ? 1 : 0, segments, minDigits) >>> 0
   }
 
   /**
@@ -41,7 +41,7 @@ export class TextRewriter extends TextChunks {
   resident(chunk: Uint8Array): () => void {
     this.space().set(chunk)
     const { base, dst, segments, minDigits } = this
-    const { rewriteText } = this.kernel.exports
+    const { rewriteText } = this.engine.exports
     return () => rewriteText(base, chunk.length, dst, 1, segments, minDigits)
   }
 }

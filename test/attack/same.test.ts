@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { FileFindings } from '../../src/evidence/facts.ts'
-import { LogReader } from '../../src/evidence/log.ts'
-import { PairReader } from '../../src/evidence/pairs.ts'
+import { LogReader } from '../../src/evidence/kinds/log.ts'
+import { PairReader } from '../../src/evidence/kinds/pairs.ts'
 
 // What the readers were as regular expressions: short lines show that they still take the same.
 const RELEASE = /\bCPU: \d+ .*?(?:Not tainted|Tainted: [^#]*?) (\d+\.\d+\.?\d*\S*) #\d/

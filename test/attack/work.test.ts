@@ -4,7 +4,7 @@ import { decodePanics, type HypLayout, parseLayout, parseSymbols, renderSvg, ren
 import { hypRegions, kernelRegions } from '../../src/layout/regions.ts'
 import { bytesSource } from '../../src/source.ts'
 import { Census } from '../../src/translate/census.ts'
-import { compileSegments } from '../../src/translate/segments.ts'
+import { compileSegments } from '../../src/translate/directions.ts'
 import { fixture } from '../fixtures.ts'
 import { growth } from './work.ts'
 

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { jobsFor } from '../../src/cli/job-count.ts'
+import { jobsFor } from '../../src/cli/jobs/job-count.ts'
 import { fixture } from '../fixtures.ts'
 import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 

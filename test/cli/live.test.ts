@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, fstatSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { openSource } from '../../src/cli/file-source.ts'
-import { isLive, kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from '../../src/cli/live.ts'
+import { openSource } from '../../src/cli/io/file-source.ts'
+import { isLive, kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from '../../src/cli/io/live.ts'
 import { MAIN, ROOT, scratch } from './hypva.ts'
 
 describe('what belongs to the running kernel', () => {

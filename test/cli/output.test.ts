@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type FileSystem, openOutput } from '../../src/cli/output.ts'
-import { writeAll, writeAllLater } from '../../src/cli/write.ts'
+import { type FileSystem, openOutput } from '../../src/cli/io/output.ts'
+import { writeAll, writeAllLater } from '../../src/cli/io/write.ts'
 import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()

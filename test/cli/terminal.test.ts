@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { openProgress } from '../../src/cli/progress.ts'
+import { openProgress } from '../../src/cli/io/progress.ts'
 import { toJson, visible } from '../../src/cli/text.ts'
 import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { readElfCore } from '../../src/evidence/elf-core.ts'
+import { readElfCore } from '../../src/evidence/kinds/elf-core.ts'
 import { recoverLayout } from '../../src/evidence/recover.ts'
 import { type ByteSource, bytesSource } from '../../src/source.ts'
 import { fixture } from '../fixtures.ts'

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { Engine } from '../../src/engine/engine.ts'
 import { type HitGroup, PatchScanner, weigh } from '../../src/evidence/patch-scan.ts'
 import { recoverLayout } from '../../src/evidence/recover.ts'
 import { type ByteSource, bytesSource } from '../../src/source.ts'
-import { Kernel } from '../../src/translate/wasm.ts'
 
 /** KERNEL-FACTS section 2, word by word; shares no code with what is tested. */
 function sequence(lsb: number, tag: number, r: number): number[] {
@@ -86,11 +86,11 @@ test('every fixed bit is checked: of 160, only those of the tag may change, and 
 })
 
 test('the kernel itself checks every fixed bit', () => {
-  const kernel = new Kernel(4096)
-  const at = kernel.heap
+  const engine = new Engine(4096)
+  const at = engine.heap
   const hits = (words: readonly number[]) => {
-    put(kernel.bytes.subarray(at), 0, words)
-    return kernel.exports.scanPatch(at, at + 20, at + 1024, 4)
+    put(engine.bytes.subarray(at), 0, words)
+    return engine.exports.scanPatch(at, at + 20, at + 1024, 4)
   }
   const words = sequence(35, 0x1e83, 4)
   expect(hits(words)).toBe(1)

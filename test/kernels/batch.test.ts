@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { Engine } from '../../src/engine/engine.ts'
 import { Census, createNamer, createTranslator, type HypLayout, kernHypVaBatch, parseSymbols } from '../../src/index.ts'
-import { Kernel } from '../../src/translate/wasm.ts'
 import { type OracleSegment, translateOracle } from '../oracle.ts'
 
 const U64 = 2n ** 64n
@@ -14,23 +14,23 @@ const distinct = (length: number): BigUint64Array =>
 /** A kernel with two windows of `length` u64, canaries around each, `shift` bytes off alignment. */
 function arena(length: number, shift: number) {
   const size = (length + 8) * 8
-  const kernel = new Kernel(2 * size + 16)
-  const src = kernel.heap + 32 + shift
+  const engine = new Engine(2 * size + 16)
+  const src = engine.heap + 32 + shift
   const dst = src + size
-  const view = new DataView(kernel.bytes.buffer)
-  for (let at = kernel.heap; at + 8 <= kernel.heap + 2 * size; at += 8) view.setBigUint64(at, CANARY, true)
+  const view = new DataView(engine.bytes.buffer)
+  for (let at = engine.heap; at + 8 <= engine.heap + 2 * size; at += 8) view.setBigUint64(at, CANARY, true)
   const put = (values: BigUint64Array) => {
     for (const [i, v] of values.entries()) view.setBigUint64(src + 8 * i, v, true)
   }
   const get = (at: number) => BigUint64Array.from({ length }, (_, i) => view.getBigUint64(at + 8 * i, true))
   /** Bytes of the heap changed outside [at, at + 8 * length). */
   const strayed = (at: number, given: Uint8Array) =>
-    kernel.bytes.findIndex((b, i) => i >= kernel.heap && (i < at || i >= at + 8 * length) && b !== given[i])
-  return { kernel, src, dst, put, get, strayed }
+    engine.bytes.findIndex((b, i) => i >= engine.heap && (i < at || i >= at + 8 * length) && b !== given[i])
+  return { engine, src, dst, put, get, strayed }
 }
 
-function setTable(kernel: Kernel, segments: readonly OracleSegment[]) {
-  kernel.setSegments(segments)
+function setTable(engine: Engine, segments: readonly OracleSegment[]) {
+  engine.setSegments(segments)
 }
 
 describe('unchecked batch', () => {
@@ -40,40 +40,40 @@ describe('unchecked batch', () => {
   test('every length 0..100, every misalignment, in place and apart, nothing written outside', () => {
     for (let length = 0; length <= 100; length++) {
       const shift = length % 8
-      const { kernel, src, dst, put, get, strayed } = arena(length, shift)
+      const { engine, src, dst, put, get, strayed } = arena(length, shift)
       const input = distinct(length)
       const want = input.map((x) => (x & mask) + tag)
-      kernel.setMacro(mask, tag)
+      engine.setMacro(mask, tag)
       put(input)
-      const given = kernel.bytes.slice()
-      kernel.exports.maskTag(src, dst, length)
+      const given = engine.bytes.slice()
+      engine.exports.maskTag(src, dst, length)
       expect(get(dst)).toEqual(want)
       expect(get(src)).toEqual(input)
       expect(strayed(dst, given)).toBe(-1)
-      const half = kernel.bytes.slice()
-      kernel.exports.maskTag(src, src, length)
+      const half = engine.bytes.slice()
+      engine.exports.maskTag(src, src, length)
       expect(get(src)).toEqual(want)
       expect(strayed(src, half)).toBe(-1)
     }
   })
 
   test('is an addition modulo 2^64', () => {
-    const { kernel, src, put, get } = arena(9, 0)
-    kernel.setMacro(U64 - 1n, 2n ** 48n)
+    const { engine, src, put, get } = arena(9, 0)
+    engine.setMacro(U64 - 1n, 2n ** 48n)
     const input = distinct(9)
     put(input)
-    kernel.exports.maskTag(src, src, 9)
+    engine.exports.maskTag(src, src, 9)
     expect(get(src)).toEqual(input.map((x) => BigInt.asUintN(64, x + 2n ** 48n)))
   })
 })
 
 test('byte swap, every length', () => {
   for (let length = 0; length <= 40; length++) {
-    const { kernel, src, put, get, strayed } = arena(length, length % 8)
+    const { engine, src, put, get, strayed } = arena(length, length % 8)
     const input = distinct(length)
     put(input)
-    const given = kernel.bytes.slice()
-    kernel.exports.swapBytes(src, length)
+    const given = engine.bytes.slice()
+    engine.exports.swapBytes(src, length)
     const swapped = input.map((x) =>
       BigInt(`0x${Buffer.from(x.toString(16).padStart(16, '0'), 'hex').reverse().toString('hex')}`),
     )
@@ -85,21 +85,21 @@ test('byte swap, every length', () => {
 describe('checked batch', () => {
   function check(segments: readonly OracleSegment[], input: BigUint64Array, shift = 0) {
     const length = input.length
-    const { kernel, src, dst, put, get, strayed } = arena(length, shift)
-    setTable(kernel, segments)
+    const { engine, src, dst, put, get, strayed } = arena(length, shift)
+    setTable(engine, segments)
     put(input)
     const translated = Array.from(input, (x) => translateOracle(segments, x))
     const want = BigUint64Array.from(translated, (y, i) => y ?? input[i]!)
     const missed = translated.filter((y) => y === undefined).length
     const counts = { missed, translated: length - missed, firstMiss: translated.indexOf(undefined) }
-    const given = kernel.bytes.slice()
-    kernel.exports.translateBatch(src, dst, length, segments.length)
+    const given = engine.bytes.slice()
+    engine.exports.translateBatch(src, dst, length, segments.length)
     expect(get(dst)).toEqual(want)
-    expect(kernel.counts()).toEqual(counts)
+    expect(engine.counts()).toEqual(counts)
     expect(strayed(dst, given)).toBe(-1)
-    kernel.exports.translateBatch(src, src, length, segments.length)
+    engine.exports.translateBatch(src, src, length, segments.length)
     expect(get(src)).toEqual(want)
-    expect(kernel.counts()).toEqual(counts)
+    expect(engine.counts()).toEqual(counts)
   }
 
   const THREE: OracleSegment[] = [
@@ -189,18 +189,18 @@ describe('checked batch', () => {
   test('a table with fewer segments than the one before it', () => {
     const input = BigUint64Array.from({ length: 100 }, (_, i) => edges(THREE)[i % 18]!)
     for (const fewer of [0, 1, 2]) {
-      const { kernel, src, put, get } = arena(input.length, 0)
-      setTable(kernel, THREE)
+      const { engine, src, put, get } = arena(input.length, 0)
+      setTable(engine, THREE)
       put(input)
-      kernel.exports.translateBatch(src, src, input.length, 3)
+      engine.exports.translateBatch(src, src, input.length, 3)
       put(input)
-      kernel.exports.translateBatch(src, src, input.length, fewer)
+      engine.exports.translateBatch(src, src, input.length, fewer)
       expect(get(src)).toEqual(input.map((x) => translateOracle(THREE.slice(0, fewer), x) ?? x))
     }
   })
 
   test('a full table', () => {
-    const capacity = new Kernel(0).segmentCapacity
+    const capacity = new Engine(0).segmentCapacity
     const segments = Array.from({ length: capacity }, (_, i) => ({
       start: BigInt(i) * 0x1_0000n,
       end: BigInt(i) * 0x1_0000n + 0x8000n,
@@ -307,8 +307,8 @@ describe('arrays that have lost their memory', () => {
       expect(() => createTranslator(wrong, { from: 'phys', to })).toThrow(code)
     expect(() => createNamer(wrong, symbols, { from: 'phys' })).toThrow(code)
     expect(() => new Census(wrong)).toThrow(code)
-    const kernel = new Kernel(64)
-    expect(() => kernel.setSegments([{ ...whole, delta: 0n }])).toThrow(code)
-    expect(() => kernel.setSegments([{ start: 0n, end: 2n ** 64n - 1n, delta: 0n }])).not.toThrow()
+    const engine = new Engine(64)
+    expect(() => engine.setSegments([{ ...whole, delta: 0n }])).toThrow(code)
+    expect(() => engine.setSegments([{ start: 0n, end: 2n ** 64n - 1n, delta: 0n }])).not.toThrow()
   })
 })

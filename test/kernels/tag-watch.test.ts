@@ -1,11 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { Engine } from '../../src/engine/engine.ts'
 import { computeLayout } from '../../src/layout/compute.ts'
 import { parseMachine } from '../../src/layout/json.ts'
-import { checkedPlan } from '../../src/translate/plan.ts'
+import { checkedPlan } from '../../src/translate/plans.ts'
 import { TagWatch, tagClues } from '../../src/translate/tag-watch.ts'
 import { TextRewriter } from '../../src/translate/text.ts'
-import { Kernel } from '../../src/translate/wasm.ts'
 import { boot, boots, machineJson } from '../fixtures.ts'
 import { latin1 } from '../oracle.ts'
 
@@ -318,7 +318,7 @@ describe('another boot is noticed', () => {
 })
 
 test('the counters of raw words, at the edges of the ranges and for every length', () => {
-  const kernel = new Kernel(4096)
+  const kernel = new Engine(4096)
   const ranges = [
     { start: 1n << 47n, end: 1n << 48n },
     { start: 0x89b3_8000_0000n, end: 0x89b4_0000_0000n },

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Plan } from '../../src/translate/plan.ts'
+import { Engine } from '../../src/engine/engine.ts'
+import type { Plan } from '../../src/engine/plan.ts'
 import { type TagClues, TagWatch } from '../../src/translate/tag-watch.ts'
 import { TextRewriter } from '../../src/translate/text.ts'
-import { Kernel } from '../../src/translate/wasm.ts'
 import type { Range } from '../../src/u64.ts'
 import { fromLatin1, latin1, rewriteTextOracle, translateOracle } from '../oracle.ts'
 
@@ -279,15 +279,15 @@ test('what is outside the chunk is left alone, whatever stands there', () => {
 })
 
 test('a table with fewer segments than the one before it', () => {
-  const kernel = new Kernel(1 << 16)
-  const at = kernel.heap + 128
+  const engine = new Engine(1 << 16)
+  const at = engine.heap + 128
   const text = 'ffff000000000123 ffffad43062114a0'
   const rewriteWith = (segments: number) => {
-    kernel.bytes.set(latin1(text), at)
-    kernel.exports.rewriteText(at, text.length, at + 4096, 1, segments, 16)
-    return fromLatin1(kernel.bytes.slice(at, at + text.length))
+    engine.bytes.set(latin1(text), at)
+    engine.exports.rewriteText(at, text.length, at + 4096, 1, segments, 16)
+    return fromLatin1(engine.bytes.slice(at, at + text.length))
   }
-  kernel.setSegments(KERNEL.segments)
+  engine.setSegments(KERNEL.segments)
   expect(rewriteWith(2)).toBe('000089b340000123 000089b3802114a0')
   expect(rewriteWith(1)).toBe('000089b340000123 ffffad43062114a0')
 })

@@ -1,0 +1,137 @@
+import type { Command } from 'commander'
+import { assumptionsOf } from '../../layout/assumptions.js'
+import { computeLayout, droppedMemory } from '../../layout/compute.js'
+import { formatLayout } from '../../layout/json.js'
+import { layoutProblems } from '../../layout/problems.js'
+import { hypRegions, kernelRegions, type Region } from '../../layout/regions.js'
+import type { HypLayout, Machine } from '../../layout/types.js'
+import { sizeText } from '../../picture/size.js'
+import { formatU64, type Range } from '../../u64.js'
+import { openOutput, print, printAsIs, say } from '../io/output.js'
+import { machineOptions, readMachine } from '../machine.js'
+import { layoutOption, readLayout } from '../options.js'
+import type { Status } from '../status.js'
+import { formatRange } from '../text.js'
+
+const COMPUTE_EXAMPLES = `Examples:
+  # The boards of a mailing list: an LX2160A with a 39-bit kernel 5.6
+  hypva layout compute --kernel 5.6 --page-size 4k --va-bits 39 --idmap 0x81a24000 \\
+      --dram 0x80000000-0xfbe00000 --dram 0x2080000000-0x2380000000 > lx2160a.json
+  hypva layout show -l lx2160a.json
+  # A randomised boot, by the tag it was seen to have:
+  hypva layout compute --kernel 6.12 --page-size 4k --va-bits 52 --va-bits-actual 48 --idmap 0x4114b000 \\
+      --dram 0x40000000-0xc0000000 --phys-offset 0xfff0bf3b80000000 --tag-val 0x5116
+`
+
+const SHOW_EXAMPLES = `Examples:
+  hypva layout compute --kernel 5.4 --page-size 4k --va-bits 39 --idmap 0x81a24000 \\
+      --dram 0x80000000-0xfbe00000 --dram 0x2080000000-0x2380000000 > layout.json
+  hypva layout show -l layout.json
+  hypva layout show -l layout.json --svg layout.svg
+`
+
+/** @param addRecover the command that brings all of the evidence with it, where it is wanted */
+export function addLayout(
+  program: Command,
+  status: Status,
+  addRecover: ((layout: Command, status: Status) => void) | undefined,
+): void {
+  const layout = program
+    .command('layout')
+    .summary('make a layout, or look at one')
+    .description('Make a layout, or look at one.')
+  addCompute(layout, status)
+  addRecover?.(layout, status)
+  addShow(layout, status)
+}
+
+function addCompute(parent: Command, status: Status): void {
+  const compute = parent
+    .command('compute')
+    .summary("compute a layout by the kernel's own algorithm")
+    .description(
+      "Computes the layout that a kernel makes of a machine, and prints it as JSON. A flag overrides the machine file's field.",
+    )
+    .addHelpText('before', COMPUTE_EXAMPLES)
+  for (const option of machineOptions()) compute.addOption(option)
+  compute.option('-o, --output <file>', 'write the layout to a file')
+  compute.action((options: Record<string, unknown> & { machine?: string; output?: string }) => {
+    const machine = readMachine(options)
+    const layout = computeLayout(machine)
+    const output = openOutput(options.output)
+    try {
+      output.write(new TextEncoder().encode(formatLayout(layout)))
+      output.finish()
+    } catch (error) {
+      output.abandon()
+      throw error
+    }
+    for (const assumption of assumptionsOf(machine)) say(`hypva: note: ${assumption}`)
+    for (const warning of warnings(machine, layout)) say(`hypva: warning: ${warning}`)
+    status.exitCode = 0
+  })
+}
+
+function addShow(parent: Command, status: Status): void {
+  parent
+    .command('show')
+    .summary('print a layout for reading')
+    .description(
+      'Prints a layout: its fields, both address spaces in order, what is wrong with it, and a picture of what maps where.',
+    )
+    .addOption(layoutOption())
+    .option('--json', 'print the layout as JSON, checked and in the usual order')
+    .option('--svg <file>', 'also draw it as SVG (- is stdout, and then nothing else is printed)')
+    .addHelpText('before', SHOW_EXAMPLES)
+    .action(async (options: { layout: string; json?: boolean; svg?: string }) => {
+      const layout = readLayout(options.layout)
+      const { textPicture, writeSvg } = await import('../picture.js')
+      if (options.svg !== undefined) writeSvg(options.svg, layout)
+      if (options.json) {
+        if (options.svg !== '-') print(formatLayout(layout))
+      } else if (options.svg !== '-') {
+        print(`${format(layout)}\n`)
+        printAsIs(textPicture(layout))
+      }
+      status.exitCode = 0
+    })
+}
+
+function warnings(machine: Machine, layout: HypLayout): string[] {
+  const dropped = droppedMemory(machine, layout).map(
+    (range) =>
+      `DRAM ${formatRange(range)} (${sizeText(range.end - range.start)}) is outside the linear map: the kernel drops it`,
+  )
+  return [...layoutProblems(layout).map(({ message }) => message), ...dropped]
+}
+
+function format(layout: HypLayout): string {
+  const lines: string[] = []
+  for (const [name, value] of Object.entries(layout)) {
+    if (name === 'dram') {
+      for (const range of value as Range[])
+        lines.push(field('dram', `${formatRange(range)}  ${sizeText(range.end - range.start)}`))
+    } else if (name === 'image') {
+      lines.push(field(name, formatRange(value as Range)))
+    } else {
+      lines.push(field(name, typeof value === 'bigint' ? formatU64(value) : String(value)))
+    }
+  }
+  lines.push('', 'Kernel addresses')
+  for (const region of kernelRegions(layout)) lines.push(formatRegion(region))
+  if (layout.mode !== 'vhe') {
+    lines.push('', 'Hyp addresses')
+    for (const region of hypRegions(layout)) lines.push(formatRegion(region))
+  }
+  const problems = layoutProblems(layout)
+  if (problems.length > 0) lines.push('', 'Problems', ...problems.map(({ kind, message }) => `  ${kind}: ${message}`))
+  return `${lines.join('\n')}\n`
+}
+
+function field(name: string, value: string): string {
+  return `${name.padEnd(18)} ${value}`
+}
+
+function formatRegion({ range, text }: Region): string {
+  return `  ${formatRange(range!)}  ${text}`
+}

@@ -1,0 +1,256 @@
+import { type Command, Option } from 'commander'
+import type { EvidenceKind } from '../../evidence/read.js'
+import { machineOf, type Recovery, recoverLayout } from '../../evidence/recover.js'
+import { HOW_TO_LEARN } from '../../layout/fields.js'
+import { GENERATIONS, generationOf, parseGeneration } from '../../layout/generations.js'
+import { formatLayoutFields } from '../../layout/json.js'
+import { MACHINE_FORMAT } from '../../layout/schema.js'
+import { type HypLayout, MODES, type Mode, type PageSize } from '../../layout/types.js'
+import { formatU64, parseU64, type Range } from '../../u64.js'
+import { Failure } from '../failure.js'
+import { openSource } from '../io/file-source.js'
+import { checkInputs } from '../io/input.js'
+import { openOutput, print, say } from '../io/output.js'
+import type { Status } from '../status.js'
+import { formatRange, toJson, visibleLine } from '../text.js'
+import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from '../values.js'
+
+const EXAMPLES = `Examples:
+  # On the host itself: sudo dmesg | sudo hypva layout recover - /proc/kcore /proc/kallsyms /proc/iomem -o layout.json
+  # From a panic and what the machine still knows: hypva layout recover panic.txt iomem.txt kallsyms.txt
+  # From a debugger's words:
+  echo 'tag_lsb = 31, tag_val = 0x16403' | hypva layout recover - -o layout.json
+  # From two known pairs of kernel and hyp addresses, every layout that fits:
+  printf '0xffff000000ee7abc 0x89b380ee7abc\\n0xffff00007fff0000 0x89b3ffff0000\\n' | hypva layout recover -
+`
+
+type Flags = Record<string, unknown> & {
+  output?: string
+  json?: boolean
+  machine?: boolean
+  prefer?: string[]
+  exhaustive?: boolean
+}
+
+/** Adds `layout recover`. */
+export function addRecover(parent: Command, status: Status): void {
+  const recover = parent
+    .command('recover')
+    .summary('recover a layout from memory, dumps, logs, symbols, pairs')
+    .description(
+      'Recovers the layout of a running or crashed kernel from evidence: raw memory, ELF cores and /proc/kcore, dmesg and panics, /proc/iomem, vmcoreinfo, /proc/kallsyms or System.map, known pairs of addresses, what a debugger printed. Each file is told by its content. A flag overrides what the evidence says.',
+    )
+    .addHelpText('before', EXAMPLES)
+    .argument('<file...>', 'evidence of one boot (- is stdin)')
+    .option('-o, --output <file>', 'write the layout to a file, when it is complete and undisputed')
+    .option('--json', 'print layout, provenance, conflicts, unknown fields and candidates as JSON')
+    .option('--machine', 'print the machine as JSON, for `layout compute` and `check`')
+    .option('--prefer <file>', 'believe this file where others disagree (repeatable)', collect)
+    .option(
+      '--exhaustive',
+      'scan a whole core instead of stopping once its text has settled the tag; refused on a live /proc/kcore',
+    )
+  for (const option of fieldOptions()) recover.addOption(option)
+  recover.action((files: string[], options: Flags) => {
+    checkInputs(files)
+    const prefer = options.prefer ?? []
+    const stranger = prefer.find((file) => !files.includes(file))
+    if (stranger !== undefined) throw new Failure(`--prefer ${stranger}: not among the files given`)
+    const given = givenFields(options)
+    const sources = files.map((file) => openSource(file, { liveMemory: true }))
+    let recovery: Recovery
+    try {
+      const preferred = prefer.map((file) => sources[files.indexOf(file)]!.name)
+      recovery = recoverLayout(sources, { prefer: preferred, given, exhaustive: options.exhaustive === true })
+    } finally {
+      for (const source of sources) source.close()
+    }
+    for (const { file, text } of recovery.notes) say(`hypva: ${file}: ${text}`)
+    status.exitCode = conclude(recovery, options)
+  })
+}
+
+const UNREADABLE: ReadonlySet<EvidenceKind> = new Set(['unrecognised', 'unsupported', 'kdump'])
+
+/** Prints and writes what was asked for; the exit code. */
+function conclude(recovery: Recovery, options: Flags): number {
+  const { layout, conflicts, files } = recovery
+  for (const { file, kinds } of files) {
+    if (kinds.includes('unrecognised')) say(`hypva: ${file}: no evidence of any kind recognised in it`)
+  }
+  const unreadable = files.every(({ kinds }) => kinds.some((kind) => UNREADABLE.has(kind)))
+  if (options.machine === true) printMachine(recovery)
+  else if (options.json === true) print(toJson(jsonOf(recovery)))
+  else if (options.output !== '-') print(report(recovery))
+  if (options.output !== undefined) writeLayout(recovery, options.output, unreadable ? 2 : 1)
+  if (unreadable) return 2
+  if (conflicts.length > 0) return 1
+  return Object.keys(layout).length === 0 && recovery.candidates.length === 0 ? 1 : 0
+}
+
+/** @param otherwise exit code when there is no layout to write */
+function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file: string, otherwise: 1 | 2): void {
+  if (conflicts.length > 0) {
+    throw new Failure(
+      `${file} not written: the evidence disagrees on ${conflicts.map(({ field }) => field).join(', ')}`,
+      1,
+    )
+  }
+  if (!isComplete(layout)) {
+    const why =
+      candidates.length > 0 ? `${candidates.length} layouts fit` : `tagLsb and tagVal are not known (${unknown.tagVal})`
+    throw new Failure(`${file} not written: ${why}`, otherwise)
+  }
+  const output = openOutput(file)
+  try {
+    output.write(new TextEncoder().encode(formatLayoutFields(layout)))
+    output.finish()
+  } catch (error) {
+    output.abandon()
+    throw error
+  }
+}
+
+function isComplete(layout: Partial<HypLayout>): layout is HypLayout {
+  return layout.mode === 'vhe' || (layout.tagLsb !== undefined && (layout.tagVal ?? layout.tag) !== undefined)
+}
+
+function printMachine(recovery: Recovery): void {
+  const { machine, missing } = machineOf(recovery)
+  if (recovery.conflicts.length === 0 && missing.length > 0) {
+    const ways = missing.map((field) => `${field} (${HOW_TO_LEARN[field as keyof HypLayout] ?? 'say it'})`)
+    throw new Failure(`no machine: not known are ${ways.join('; ')}`, 1)
+  }
+  print(toJson({ format: MACHINE_FORMAT, ...machine }))
+}
+
+function jsonOf({ layout, provenance, conflicts, unknown, candidates }: Recovery): unknown {
+  const shown = (fields: Partial<HypLayout>) => JSON.parse(formatLayoutFields(fields as HypLayout))
+  return {
+    layout: shown(layout),
+    provenance,
+    conflicts,
+    unknown,
+    ...(candidates.length > 0 ? { candidates: candidates.map(shown) } : {}),
+  }
+}
+
+/** The report for reading. */
+function report({ layout, provenance, conflicts, unknown, candidates, files }: Recovery): string {
+  const lines: string[] = []
+  for (const { file, kinds } of files) lines.push(`${file}: ${kinds.map((kind) => KINDS[kind]).join(', ')}`)
+  lines.push('')
+  for (const [field, value] of Object.entries(layout)) {
+    lines.push(`${field.padEnd(18)} ${valueText(value)}`)
+    for (const { file, where, rule } of provenance[field as keyof HypLayout] ?? []) {
+      lines.push(`${' '.repeat(21)}${rule} (${file}${where === '' ? '' : `, ${where}`})`)
+    }
+  }
+  if (conflicts.length > 0) lines.push('', 'The evidence disagrees')
+  for (const { field, sides } of conflicts) {
+    lines.push(`  ${field}`)
+    for (const { value, provenance: from } of sides) {
+      lines.push(`    ${valueText(value)}`)
+      for (const { file, where, rule } of from) lines.push(`      ${rule} (${file}, ${where})`)
+    }
+  }
+  if (conflicts.some(({ sides }) => sides.length > 1))
+    lines.push(`  --prefer FILE believes that file; a flag such as ${flagOf(conflicts)} sets the value yourself.`)
+  if (candidates.length > 0) {
+    lines.push('', `Layouts that fit: ${candidates.length}`)
+    for (const { tagLsb, tagVal } of candidates) {
+      lines.push(
+        `  tag_lsb ${String(tagLsb).padStart(2)}  tag_val ${formatU64(tagVal!)}  tag ${formatU64(tagVal! << BigInt(tagLsb!))}`,
+      )
+    }
+  }
+  const missing = Object.entries(unknown)
+  if (missing.length > 0) lines.push('', 'Not known, and what would tell it')
+  for (const [field, how] of missing) lines.push(`  ${field.padEnd(18)} ${how}`)
+  return `${lines.map(visibleLine).join('\n')}\n`
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  memory: 'memory',
+  elf: 'ELF file',
+  kdump: 'dump that is not ELF',
+  unsupported: 'a format that hypva does not read',
+  log: 'kernel log',
+  iomem: '/proc/iomem',
+  vmcoreinfo: 'vmcoreinfo',
+  symbols: 'symbols',
+  pairs: 'known pairs',
+  debugger: 'output of a debugger',
+  layout: 'layout',
+  unrecognised: 'not recognised',
+}
+
+function valueText(value: unknown): string {
+  if (typeof value === 'bigint') return formatU64(value)
+  if (Array.isArray(value)) return value.map((range: Range) => formatRange(range)).join(', ')
+  if (typeof value === 'object' && value !== null) return formatRange(value as Range)
+  return String(value)
+}
+
+const WORDS = {
+  '--tag-val': 'tag_val',
+  '--va-mask': 'va_mask',
+  '--phys-offset': 'PHYS_OFFSET',
+  '--page-offset': 'PAGE_OFFSET',
+  '--idmap': 'physical address of the idmap page',
+  '--kimage-voffset': 'kimage_voffset',
+  '--kaslr-offset': 'KASLR offset of the image',
+  '--hyp-physvirt-offset': 'hyp_physvirt_offset',
+} as const
+
+/** Flags that say fields of the layout, named as the machine's flags are. */
+function fieldOptions(): Option[] {
+  return [
+    new Option('--kernel <version>', 'kernel version').conflicts('generation'),
+    new Option('--generation <name>', 'generation of the layout algorithm').choices([...GENERATIONS]),
+    new Option('--mode <mode>', 'how the hypervisor runs').choices([...MODES]),
+    new Option('--page-size <size>', 'page size').choices(Object.keys(PAGE_SIZES)),
+    new Option('--va-bits <bits>', 'CONFIG_ARM64_VA_BITS').argParser(parseNumber),
+    new Option('--va-bits-actual <bits>', 'vabits_actual').argParser(parseNumber),
+    new Option('--hyp-va-bits <bits>', 'hyp VA bits of the layout').argParser(parseNumber),
+    new Option('--tag-lsb <bit>', 'tag_lsb').argParser(parseNumber),
+    new Option('--dram <start-end>', 'a bank of DRAM, end exclusive; once for each').argParser(parseRanges),
+    new Option('--image <start-end>', 'virtual addresses of _text and _end').argParser(parseRange),
+    ...Object.entries(WORDS).map(([flag, text]) => new Option(`${flag} <value>`, text)),
+  ]
+}
+
+/** A flag that settles one of the conflicts. */
+function flagOf(conflicts: Recovery['conflicts']): string {
+  const flags = fieldOptions().map(({ long }) => long!)
+  const wanted = conflicts.map(({ field }) => `--${field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
+  return wanted.find((flag) => flags.includes(flag)) ?? '--tag-val'
+}
+
+function collect(file: string, files: string[] = []): string[] {
+  return [...files, file]
+}
+
+function givenFields(options: Flags): Partial<HypLayout> {
+  const given: Record<string, unknown> = {}
+  const range = ({ start, end }: { start: string; end: string }, what: string): Range => ({
+    start: parseU64(start, what),
+    end: parseU64(end, what),
+  })
+  if (options.kernel !== undefined) given.generation = generationOf(options.kernel as string)
+  if (options.generation !== undefined) given.generation = parseGeneration(options.generation as string)
+  if (options.mode !== undefined) given.mode = options.mode as Mode
+  if (options.pageSize !== undefined) given.pageSize = PAGE_SIZES[options.pageSize as string] as PageSize
+  for (const field of ['vaBits', 'vaBitsActual', 'hypVaBits', 'tagLsb']) {
+    if (options[field] !== undefined) given[field] = options[field]
+  }
+  if (options.dram !== undefined) {
+    given.dram = (options.dram as { start: string; end: string }[]).map((bank) => range(bank, '--dram'))
+  }
+  if (options.image !== undefined) given.image = range(options.image as { start: string; end: string }, '--image')
+  for (const flag of Object.keys(WORDS)) {
+    const field = flag.slice(2).replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
+    if (options[field] !== undefined) given[field] = parseU64(options[field] as string, flag)
+  }
+  return given as Partial<HypLayout>
+}

@@ -1,0 +1,326 @@
+import { closeSync, constants, openSync, read, readSync, statSync } from 'node:fs'
+import { createGunzip } from 'node:zlib'
+import { HEAD, undecided } from '../../content.js'
+import { Failure, systemFailure } from '../failure.js'
+import { kcoreFailure } from './live.js'
+import { interrupted, nameOf, openForReading, readFailure, STDIN } from './reading.js'
+import { refuseUnlessText } from './refuse.js'
+
+/** A stream of bytes that reads into the caller's memory. */
+export interface Input {
+  /** How messages call it. */
+  readonly name: string
+  /** A regular file, not compressed: it can be read at any place. */
+  readonly file: { readonly fd: number; readonly size: number } | undefined
+  /** Reads what is there without waiting for more. 0: there is nothing now, or no more at all, or that cannot be known. */
+  present(space: Uint8Array): number
+  /** Reads at least one byte into `space` unless the input has ended (0). It may hold up the thread. */
+  fill(space: Uint8Array): number | Promise<number>
+  close(): void
+}
+
+const GZIP_HEADER = 10
+
+/** Refuses inputs that cannot be read before anything is written. */
+export function checkInputs(files: readonly string[]): void {
+  if (files.filter((file) => file === '-').length > 1) throw new Failure('standard input (-) is named twice')
+  for (const file of files) {
+    if (file === '-') continue
+    try {
+      if (statSync(file).isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' })
+    } catch (error) {
+      throw kcoreFailure(file, error) ?? systemFailure('cannot read', file, error)
+    }
+  }
+}
+
+export interface InputOptions {
+  /** Wait for a pipe inside of the system call, which is quicker; signals and timers have to wait as well. */
+  readonly blocking?: boolean
+  /** Refuse what is no text, by its first bytes. */
+  readonly text?: boolean
+}
+
+/** Opens a file, or standard input for `-`. Gzip is told by its header and undone. */
+export async function openInput(file: string, { blocking = false, text = false }: InputOptions = {}): Promise<Input> {
+  const name = nameOf(file)
+  const { fd, stat } = openForReading(file)
+  const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
+  const regular = stat.isFile() && stat.size > 0
+  const head = await peek(source, (bytes) => beginsGzip(bytes) || (text && lacking(bytes, regular)))
+  const whole = head.length === 0 ? source : new Prefixed(head, source)
+  if (head.length < GZIP_HEADER || !isGzip(head.subarray(0, GZIP_HEADER))) {
+    if (text) refuseUnlessText(head, { name, ...TEXT })
+    return whole
+  }
+  const unzipped = new GzipInput(name, whole)
+  if (!text) return unzipped
+  const inside = await peek(unzipped, (bytes) => lacking(bytes, false))
+  refuseUnlessText(inside, { name, ...TEXT, insideGzip: true })
+  return inside.length === 0 ? unzipped : new Prefixed(inside, unzipped)
+}
+
+const TEXT = {
+  expected: 'plain text',
+  binary: 'give --format u64le or u64be if it is raw 64-bit words, or print the text in it with `strings FILE`',
+  override: '--text reads it as text anyway',
+}
+
+/** Whether more bytes are needed to tell text from other things: of a file its head, of a pipe as few as will do. */
+function lacking(bytes: Uint8Array, regular: boolean): boolean {
+  return (regular && bytes.length < HEAD) || undecided(bytes)
+}
+
+/**
+ * Refuses files that are no text before the first of several is translated. What a pipe holds is seen when its turn comes, and
+ * so is what a file of /proc or tracefs holds, which may be one.
+ */
+export async function checkTexts(files: readonly string[]): Promise<void> {
+  if (files.length < 2) return
+  for (const file of files) {
+    if (file === '-') continue
+    const stat = statSync(file)
+    if (stat.isFile() && stat.size > 0) (await openInput(file, { text: true })).close()
+  }
+}
+
+/** A regular file: read synchronously, which is what a page cache deserves. */
+class FileInput implements Input {
+  readonly name: string
+  readonly file: { readonly fd: number; readonly size: number } | undefined
+  private readonly fd: number
+  private offset = 0
+  constructor(name: string, fd: number, size: number) {
+    this.name = name
+    this.fd = fd
+    // Standard input may have been read from before; a file of /proc says 0 and has more.
+    this.file = fd === STDIN || size === 0 ? undefined : { fd, size }
+  }
+  present(space: Uint8Array): number {
+    return this.fill(space)
+  }
+  fill(space: Uint8Array): number {
+    for (;;) {
+      try {
+        const count = readSync(this.fd, space, 0, space.length, null)
+        this.offset += count
+        return count
+      } catch (error) {
+        if (!interrupted(error)) throw readFailure(this.name, error, this.offset)
+      }
+    }
+  }
+  close(): void {
+    if (this.fd !== STDIN) closeSync(this.fd)
+  }
+}
+
+/** A pipe, a terminal, a device: read without holding up signals and timers, unless it is to be `blocking`. */
+class PipeInput implements Input {
+  readonly name: string
+  readonly file = undefined
+  private readonly fd: number
+  private blocking: boolean
+  /** The same pipe, read without waiting; undefined where that cannot be. */
+  private readonly ready: number | undefined
+  constructor(name: string, fd: number, blocking: boolean, pipe: boolean) {
+    this.name = name
+    this.fd = fd
+    this.blocking = blocking
+    this.ready = pipe ? openReady(fd) : undefined
+  }
+  fill(space: Uint8Array): number | Promise<number> {
+    while (this.blocking) {
+      try {
+        return readSync(this.fd, space, 0, space.length, null)
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException
+        if (code === 'EOF') return 0
+        if (interrupted(error)) continue
+        if (code !== 'EAGAIN') throw readFailure(this.name, error)
+        // Somebody else made the pipe non-blocking: nothing waits inside of a call then.
+        this.blocking = false
+      }
+    }
+    return new Promise((resolve, reject) => {
+      const attempt = () =>
+        read(this.fd, space, 0, space.length, null, (error, count) => {
+          if (error === null) resolve(count)
+          // Somebody else made the pipe non-blocking; there is nothing yet.
+          else if (error.code === 'EAGAIN') setTimeout(attempt, 2)
+          else if (error.code === 'EOF') resolve(0)
+          else if (interrupted(error)) attempt()
+          else reject(readFailure(this.name, error))
+        })
+      attempt()
+    })
+  }
+  present(space: Uint8Array): number {
+    let length = 0
+    // A pipe gives its contents in pieces: fewer and larger ones are less work.
+    while (this.ready !== undefined && length < space.length) {
+      try {
+        const count = readSync(this.ready, space, length, space.length - length, null)
+        if (count === 0) break
+        length += count
+      } catch (error) {
+        if (interrupted(error)) continue
+        // What has been read is passed on; what is wrong, if anything is, will be wrong in the next call as well.
+        if (length > 0 || (error as NodeJS.ErrnoException).code === 'EAGAIN') break
+        throw readFailure(this.name, error)
+      }
+    }
+    return length
+  }
+  close(): void {
+    if (this.ready !== undefined) closeSync(this.ready)
+    if (this.fd !== STDIN) closeSync(this.fd)
+  }
+}
+
+/** Another descriptor of a pipe, which does not wait (Linux). */
+function openReady(fd: number): number | undefined {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch {
+    return undefined
+  }
+}
+
+/** What comes first, mostly in one read; `wants` says of what is there whether it takes more to tell what it is. */
+async function peek(source: Input, wants: (bytes: Uint8Array) => boolean): Promise<Uint8Array> {
+  const head = new Uint8Array(65536)
+  let length = 0
+  // A slow pipe need not wait for more than what decides.
+  while (length === 0 || wants(head.subarray(0, length))) {
+    const count = await source.fill(head.subarray(length))
+    if (count === 0) break
+    length += count
+  }
+  return head.subarray(0, length)
+}
+
+function beginsGzip(bytes: Uint8Array): boolean {
+  return bytes.length < GZIP_HEADER && isGzip(bytes)
+}
+
+/**
+ * Whether bytes are (the beginning of) a gzip header, RFC 1952. All ten are looked at since a raw address may begin with
+ * the two of the magic.
+ */
+export function isGzip(head: Uint8Array): boolean {
+  const tests: ((byte: number) => boolean)[] = [
+    (byte) => byte === 0x1f,
+    (byte) => byte === 0x8b,
+    (byte) => byte === 8,
+    (byte) => byte < 0x20,
+    () => true,
+    () => true,
+    () => true,
+    // Seconds since 1970: bit 31 would be the year 2038 and later; kernel addresses have it set.
+    (byte) => byte < 0x80,
+    (byte) => byte === 0 || byte === 2 || byte === 4,
+    (byte) => byte <= 13 || byte === 255,
+  ]
+  return head.length > 0 && head.every((byte, i) => tests[i]!(byte))
+}
+
+/** An input whose first bytes were read already. */
+class Prefixed implements Input {
+  readonly name: string
+  readonly file: Input['file']
+  private head: Uint8Array
+  private readonly rest: Input
+  constructor(head: Uint8Array, rest: Input) {
+    this.name = rest.name
+    this.file = rest.file
+    this.head = head
+    this.rest = rest
+  }
+  present(space: Uint8Array): number {
+    return this.head.length === 0 ? this.rest.present(space) : this.takeHead(space)
+  }
+  fill(space: Uint8Array): number | Promise<number> {
+    return this.head.length === 0 ? this.rest.fill(space) : this.takeHead(space)
+  }
+  private takeHead(space: Uint8Array): number {
+    const count = Math.min(this.head.length, space.length)
+    space.set(this.head.subarray(0, count))
+    this.head = this.head.subarray(count)
+    return count
+  }
+  close(): void {
+    this.rest.close()
+  }
+}
+
+/**
+ * A gzip stream, of any number of members, decompressed. It is pulled: the source is read only when the decoder has nothing
+ * left to give, so that whatever was decoded before the data turned bad has been handed out, and no read is under way when
+ * something fails.
+ */
+class GzipInput implements Input {
+  readonly name: string
+  readonly file = undefined
+  private readonly source: Input
+  private readonly decoder = createGunzip()
+  private readonly buffer = new Uint8Array(16384)
+  private chunk: Uint8Array = new Uint8Array(0)
+  private feeding = false
+  private ended = false
+  private failure: Error | undefined
+  private wake: () => void = () => {}
+
+  constructor(name: string, source: Input) {
+    this.name = name
+    this.source = source
+    this.decoder.on('readable', () => this.wake())
+    this.decoder.on('end', () => {
+      this.ended = true
+      this.wake()
+    })
+    this.decoder.on('error', ({ message }) => {
+      this.failure = new Failure(`cannot read ${name}: damaged gzip data (${message})`)
+      this.wake()
+    })
+  }
+
+  present(): number {
+    return 0
+  }
+
+  async fill(space: Uint8Array): Promise<number> {
+    while (this.chunk.length === 0) {
+      this.chunk = this.decoder.read() ?? this.chunk
+      if (this.chunk.length > 0) break
+      if (this.failure !== undefined) throw this.failure
+      if (this.ended) return 0
+      const woken = new Promise<void>((resolve) => {
+        this.wake = resolve
+      })
+      if (!this.feeding) await this.feed()
+      await woken
+    }
+    const count = Math.min(this.chunk.length, space.length)
+    space.set(this.chunk.subarray(0, count))
+    this.chunk = this.chunk.subarray(count)
+    return count
+  }
+
+  private async feed(): Promise<void> {
+    this.feeding = true
+    const count = await this.source.fill(this.buffer)
+    if (count === 0) this.decoder.end()
+    else {
+      this.decoder.write(this.buffer.slice(0, count), () => {
+        this.feeding = false
+        this.wake()
+      })
+    }
+  }
+
+  close(): void {
+    this.decoder.destroy()
+    this.source.close()
+  }
+}

@@ -1,0 +1,289 @@
+import * as node from 'node:fs'
+import { basename, dirname, isAbsolute, join } from 'node:path'
+import { Failure, systemFailure } from '../failure.js'
+import { visible, visibleLine } from '../text.js'
+import { clearStatusLine } from './status-line.js'
+import { isStdoutClosed } from './stdout.js'
+import { writeAll, writeAllLater } from './write.js'
+
+const STDOUT = 1
+const STDERR = 2
+
+/** Where a command's data goes: a file that is replaced as a whole at the end, or standard output. */
+export interface Output {
+  readonly name: string
+  /** A regular file of our own, which may be written at any place; `length` is what it has so far. */
+  readonly file: { readonly fd: number; length: number } | undefined
+  write(bytes: Uint8Array): void
+  /** The same while the caller goes on; until it is done `bytes` stay as they are and nothing else is written. */
+  writeLater(bytes: Uint8Array): Promise<void>
+  /** The data is complete: a file takes its place. */
+  finish(): void
+  /** Something failed: what stood there before stays. */
+  abandon(): void
+}
+
+/** The calls that outputs are made with; a test can make any of them fail. */
+export type FileSystem = Pick<
+  typeof node,
+  | 'accessSync'
+  | 'closeSync'
+  | 'fchmodSync'
+  | 'fchownSync'
+  | 'fstatSync'
+  | 'openSync'
+  | 'readlinkSync'
+  | 'realpathSync'
+  | 'renameSync'
+  | 'statSync'
+  | 'unlinkSync'
+  | 'write'
+  | 'writeSync'
+>
+
+/** Text for standard output: reports, JSON, help. Control characters in it become visible escapes. */
+export function print(text: string): void {
+  printAsIs(visible(text))
+}
+
+/** Text that hypva alone has made, colours included. */
+export function printAsIs(text: string): void {
+  openOutput(undefined).write(Buffer.from(text))
+}
+
+/** A line for standard error, control characters and line ends in it made visible; where nobody takes it, there is nobody to tell. */
+export function say(line: string): void {
+  clearStatusLine()
+  try {
+    writeAll(STDERR, Buffer.from(`${visibleLine(line)}\n`), null)
+  } catch {
+    // See above.
+  }
+}
+
+/** Opens OUT; `-` or nothing is standard output. */
+export function openOutput(file: string | undefined, system: FileSystem = node): Output {
+  if (file === '') throw new Failure('cannot write: the name of the output file is empty')
+  if (file === undefined || file === '-') return openDescriptor('standard output', STDOUT, system)
+  const old = stat(file, system)
+  if (old?.isDirectory()) throw new Failure(`cannot write ${file}: is a directory`)
+  try {
+    const place = old === undefined ? undefined : descriptorOf(file, old, system)
+    if (typeof place === 'number') return openDescriptor(file, place, system)
+    // A device or a named pipe is written to, not replaced. Nor is what another process has open; what stands in it stays.
+    if (place === 'foreign') return new Descriptor(file, system.openSync(file, 'a'), system)
+    if (old !== undefined && !old.isFile()) return new Descriptor(file, system.openSync(file, 'w'), system)
+    return new Replacement(file, old, system)
+  } catch (error) {
+    throw error instanceof Failure ? error : systemFailure('cannot write', file, error)
+  }
+}
+
+/** A descriptor that hypva was started with, which stays open. */
+function openDescriptor(name: string, fd: number, system: FileSystem): Output {
+  if (fd === STDOUT && isStdoutClosed()) throw new Failure('cannot write standard output: it is closed')
+  return new Descriptor(name, fd, system, false)
+}
+
+/**
+ * Which descriptor of this process a name stands for: /dev/stdout or /dev/fd/3, or the file that the shell opened as standard output or
+ * standard error. Others write there as well, before hypva and after it: `{ echo head; hypva … -o /dev/stdout; } > FILE`.
+ * @returns `foreign` for a descriptor of another process, undefined for any other file
+ */
+function descriptorOf(file: string, old: node.Stats, system: FileSystem): number | 'foreign' | undefined {
+  const [, owner, fd] = /^(\/proc\/\d+)(?:\/task\/\d+)?\/fd\/(\d+)$/.exec(procNameOf(file, system)) ?? []
+  if (owner !== undefined) return owner === system.realpathSync('/proc/self') ? Number(fd) : 'foreign'
+  return [STDOUT, STDERR].find((standard) => {
+    const { dev, ino } = system.fstatSync(standard)
+    return dev === old.dev && ino === old.ino
+  })
+}
+
+/** A name with its symbolic links followed, but not the last step from /proc/PID/fd/N to a file. */
+function procNameOf(file: string, system: FileSystem): string {
+  let name = file
+  for (let links = 0; links < MOST_LINKS; links++) {
+    const folder = system.realpathSync(dirname(name))
+    if (/^\/proc\/\d+(\/task\/\d+)?\/fd$/.test(folder)) return join(folder, basename(name))
+    let link: string
+    try {
+      link = system.readlinkSync(name)
+    } catch {
+      break
+    }
+    name = isAbsolute(link) ? link : `${folder}/${link}`
+  }
+  return name
+}
+
+function stat(file: string, system: FileSystem): node.Stats | undefined {
+  try {
+    return system.statSync(file)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw systemFailure('cannot write', file, error)
+  }
+}
+
+class Descriptor implements Output {
+  readonly name: string
+  readonly file: Output['file'] = undefined
+  protected readonly fd: number
+  protected readonly system: FileSystem
+  private readonly own: boolean
+  /** @param own opened here, so that it is closed here */
+  constructor(name: string, fd: number, system: FileSystem, own = true) {
+    this.name = name
+    this.fd = fd
+    this.system = system
+    this.own = own
+  }
+  write(bytes: Uint8Array): void {
+    try {
+      writeAll(this.fd, bytes, this.file?.length ?? null, this.system)
+    } catch (error) {
+      throw systemFailure('cannot write', this.name, error)
+    }
+    if (this.file !== undefined) this.file.length += bytes.length
+  }
+  async writeLater(bytes: Uint8Array): Promise<void> {
+    try {
+      await writeAllLater(this.fd, bytes, this.file?.length ?? null, this.system)
+    } catch (error) {
+      throw systemFailure('cannot write', this.name, error)
+    }
+    if (this.file !== undefined) this.file.length += bytes.length
+  }
+  finish(): void {
+    if (this.own) this.close()
+  }
+  abandon(): void {}
+  protected close(): void {
+    try {
+      this.system.closeSync(this.fd)
+    } catch (error) {
+      throw systemFailure('cannot write', this.name, error)
+    }
+  }
+}
+
+/** A new file beside the old one, renamed over it when complete. */
+class Replacement extends Descriptor {
+  override readonly file: { readonly fd: number; length: number }
+  private readonly target: string
+  private readonly temporary: string
+  private readonly signals: (readonly [NodeJS.Signals, () => void])[]
+  /** Whose the old file is, where the new one cannot be theirs. */
+  private formerOwner: number | undefined
+
+  constructor(file: string, old: node.Stats | undefined, system: FileSystem) {
+    // Beside the file itself, not beside a symbolic link to it.
+    const target = old === undefined ? targetOf(file, system) : system.realpathSync(file)
+    // Replacing a file takes no right to write to it, only to its directory; who may not write to it is refused all the same.
+    if (old !== undefined) system.accessSync(target, node.constants.W_OK)
+    const temporary = join(dirname(target), `.hypva-${process.pid}-${Date.now().toString(36)}.tmp`)
+    // Until it has the old file's owner and group, only its owner may read it, and only if that one could.
+    const fd = system.openSync(temporary, 'wx', old === undefined ? 0o666 : old.mode & 0o700)
+    super(file, fd, system)
+    this.file = { fd, length: 0 }
+    this.target = target
+    this.temporary = temporary
+    this.signals = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
+      const handler = () => {
+        this.abandon()
+        say(`hypva: interrupted; ${file} is as it was`)
+        process.kill(process.pid, signal)
+      }
+      process.once(signal, handler)
+      return [signal, handler] as const
+    })
+    if (old === undefined) return
+    try {
+      this.formerOwner = takeAttributes(fd, old, system)
+    } catch (error) {
+      this.abandon()
+      throw error
+    }
+  }
+
+  override finish(): void {
+    this.close()
+    try {
+      this.system.renameSync(this.temporary, this.target)
+    } catch (error) {
+      throw systemFailure('cannot write', this.name, error)
+    }
+    this.release()
+    if (this.formerOwner !== undefined) {
+      say(
+        `hypva: note: ${this.name} belonged to user ${this.formerOwner} and is now yours: only root can keep the owner`,
+      )
+    }
+  }
+
+  override abandon(): void {
+    this.release()
+    try {
+      this.system.unlinkSync(this.temporary)
+    } catch {
+      // Gone already, or not to be removed: the old output stands either way.
+    }
+  }
+
+  private release(): void {
+    for (const [signal, handler] of this.signals) process.removeListener(signal, handler)
+  }
+}
+
+/** As many symbolic links in a row as Linux follows. */
+const MOST_LINKS = 40
+
+/** Which file a name stands for that leads to none yet: at the end of dangling symbolic links, the one they would name. */
+function targetOf(file: string, system: FileSystem): string {
+  let target = file
+  for (let links = 0; links < MOST_LINKS; links++) {
+    let link: string
+    try {
+      link = system.readlinkSync(target)
+    } catch {
+      // No link: this is it.
+      break
+    }
+    // Not normalised: what .. means behind a symbolic link only the kernel knows.
+    target = isAbsolute(link) ? link : `${dirname(target)}/${link}`
+  }
+  if (target.endsWith('/')) throw new Failure(`cannot write ${file}: no such directory`)
+  return target
+}
+
+/** Errors that say that an owner cannot be given here: no right to, no such ids in this namespace, no owners at all. */
+const NOT_GIVEN = ['EPERM', 'EINVAL', 'ENOSYS', 'ENOTSUP']
+
+/**
+ * Gives a new file the owner, the group and the permission bits of the one that it will replace. Owner and group stay ours
+ * where we may not give them away; then nobody gets a right through it.
+ * @returns the old owner where that is not the new one
+ */
+function takeAttributes(fd: number, old: node.Stats, system: FileSystem): number | undefined {
+  let now = system.fstatSync(fd)
+  // Whoever is not root can still give a file to another group of their own.
+  for (const uid of [old.uid, -1]) {
+    if (now.gid === old.gid && (now.uid === old.uid || uid === -1)) break
+    try {
+      system.fchownSync(fd, uid, old.gid)
+    } catch (error) {
+      if (!NOT_GIVEN.includes((error as NodeJS.ErrnoException).code!)) throw error
+    }
+    now = system.fstatSync(fd)
+  }
+  // Neither set-user-id nor set-group-id: what the old program was trusted with is not for these bytes.
+  let bits = old.mode & 0o777
+  if (now.gid !== old.gid) {
+    // The group's members are others, and the old ones count as others: both get what both had.
+    const both = (bits >> 3) & bits & 0o007
+    bits = (bits & 0o700) | (both << 3) | both
+  }
+  // A file system without permission bits gives every file the same and refuses to change them.
+  if ((now.mode & 0o7777) !== bits) system.fchmodSync(fd, bits)
+  return now.uid === old.uid ? undefined : old.uid
+}

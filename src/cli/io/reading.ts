@@ -1,0 +1,141 @@
+import { closeSync, fstatSync, openSync, readSync, type Stats } from 'node:fs'
+import { Failure, systemFailure } from '../failure.js'
+import { kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from './live.js'
+
+/** The calls that reading takes; tests put failing ones in their place. */
+export interface ReadCalls {
+  open(file: string): number
+  stat(fd: number): Stats
+  /** @param position undefined: where the last read ended */
+  read(fd: number, into: Uint8Array, position: number | undefined): number
+  close(fd: number): void
+}
+
+export const CALLS: ReadCalls = {
+  open: (file) => openSync(file, 'r'),
+  stat: (fd) => fstatSync(fd),
+  read: (fd, into, position) => readSync(fd, into, 0, into.length, position ?? null),
+  close: closeSync,
+}
+
+export const STDIN = 0
+
+/** How messages call a file. A line feed in its name must not begin a line of its own. */
+export function nameOf(file: string): string {
+  return file === '-' ? 'standard input' : file.replaceAll('\n', '\\x0a')
+}
+
+/** Whether a call was interrupted by a signal before it did anything: it is made again. libuv does so itself, but not for reads. */
+export function interrupted(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'EINTR'
+}
+
+/** What to report of a read that failed at `offset`. */
+export function readFailure(name: string, error: unknown, offset?: number): Error {
+  if (error instanceof Failure) return error
+  const failure = systemFailure('cannot read', name, error)
+  if (offset !== undefined) failure.message += ` at offset 0x${offset.toString(16)}`
+  return failure
+}
+
+export interface OpenOptions {
+  /** The caller knows what of the running kernel's memory may be read: a live /proc/kcore is not refused. */
+  readonly liveMemory?: boolean
+  readonly calls?: ReadCalls
+}
+
+/** Opens a file, or takes standard input for `-`. Directories are refused, and so is the memory of the running machine. */
+export function openForReading(
+  file: string,
+  { liveMemory = false, calls = CALLS }: OpenOptions = {},
+): { fd: number; stat: Stats } {
+  const name = nameOf(file)
+  let fd: number | undefined
+  try {
+    fd = file === '-' ? STDIN : calls.open(file)
+    const stat = calls.stat(fd)
+    if (stat.isDirectory()) throw new Failure(`cannot read ${name}: is a directory`)
+    refuseMemoryDevice(name, stat)
+    if (!liveMemory) refuseLiveMemory(name, fd, stat)
+    return { fd, stat }
+  } catch (error) {
+    if (fd !== undefined && fd !== STDIN) calls.close(fd)
+    throw kcoreFailure(file, error) ?? readFailure(name, error)
+  }
+}
+
+/** Bytes in order, read once. */
+export interface Flow {
+  /** Reads at least one byte into `into`, or 0 at the end. @throws Failure */
+  next(into: Uint8Array): number
+}
+
+/** What is left of an open file, from `start` where the file can be read at any place, else from where it stands. */
+export function flowOf(name: string, fd: number, start: number | undefined, calls: ReadCalls = CALLS): Flow {
+  let offset = start ?? 0
+  return {
+    next(into) {
+      for (;;) {
+        try {
+          const count = calls.read(fd, into, start === undefined ? undefined : offset)
+          offset += count
+          return count
+        } catch (error) {
+          const { code } = error as NodeJS.ErrnoException
+          if (code === 'EOF') return 0
+          // Somebody else made the pipe non-blocking; there is nothing yet.
+          if (code === 'EAGAIN') sleep(2)
+          else if (!interrupted(error)) throw readFailure(name, error, offset)
+        }
+      }
+    },
+  }
+}
+
+/** Reads until `into` is full or the flow ends; how many bytes there were. */
+export function fillFrom(flow: Flow, into: Uint8Array): number {
+  let have = 0
+  while (have < into.length) {
+    const got = flow.next(into.subarray(have))
+    if (got === 0) break
+    have += got
+  }
+  return have
+}
+
+/**
+ * Reads up to `most` bytes: whether the flow ended within them is not known before one more was asked for, so `most` + 1 of them say
+ * that there are more.
+ */
+export function takeUpTo(flow: Flow, most: number): Uint8Array[] {
+  const PIECE = 1 << 20
+  const pieces: Uint8Array[] = []
+  for (let left = most + 1; left > 0; ) {
+    const piece = new Uint8Array(Math.min(PIECE, left))
+    const got = fillFrom(flow, piece)
+    // A small file must not keep a whole piece in memory.
+    if (got > 0) pieces.push(got === piece.length ? piece : piece.slice(0, got))
+    left -= got
+    if (got < piece.length) break
+  }
+  return pieces
+}
+
+export function total(pieces: readonly Uint8Array[]): number {
+  return pieces.reduce((sum, { length }) => sum + length, 0)
+}
+
+export function join(pieces: readonly Uint8Array[]): Uint8Array {
+  if (pieces.length === 1) return pieces[0]!
+  const all = new Uint8Array(total(pieces))
+  let at = 0
+  for (const piece of pieces) {
+    all.set(piece, at)
+    at += piece.length
+  }
+  return all
+}
+
+function sleep(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
+}

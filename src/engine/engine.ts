@@ -1,0 +1,187 @@
+import { HypvaError } from '../errors.js'
+import { type Range, U64_MAX } from '../u64.js'
+import type { Segment } from './segments.js'
+import { WASM_BASE64 } from './wasm.generated.js'
+
+/** What assembly/index.ts exports. Pointers, counts and flags are u32. */
+interface EngineExports {
+  readonly memory: WebAssembly.Memory
+  resultAt(): number
+  macroAt(): number
+  segmentsAt(): number
+  watchAt(): number
+  segmentCapacity(): number
+  heapAt(): number
+  namesAt(): number
+  nameSegmentsAt(): number
+  nameSegmentCapacity(): number
+  maskTag(src: number, dst: number, count: number): void
+  swapBytes(at: number, count: number): void
+  translateBatch(src: number, dst: number, count: number, segments: number): void
+  watchBatch(src: number, count: number): void
+  scanPatch(start: number, end: number, hits: number, capacity: number): number
+  rewriteText(src: number, length: number, dst: number, last: number, segments: number, minDigits: number): number
+  nameBatch(src: number, entries: number, offsets: number, count: number, segments: number, before: number): void
+  nameText(
+    src: number,
+    length: number,
+    dst: number,
+    last: number,
+    segments: number,
+    minDigits: number,
+    translate: number,
+    before: number,
+  ): void
+  hexLines(src: number, dst: number, count: number): void
+  tokenValues(src: number, length: number, dst: number, last: number): number
+  countText(src: number, length: number, last: number, table: number, ranges: number, minDigits: number): void
+  tally(src: number, count: number, segments: number, counters: number): void
+}
+
+const WASM_PAGE = 65536
+const SIGN = 1n << 63n
+
+let compiled: WebAssembly.Module | undefined
+
+/** The kernels, compiled once. Synchronous: the module is some kilobytes and comes embedded. */
+export function engineModule(): WebAssembly.Module {
+  if (compiled === undefined) {
+    const text = atob(WASM_BASE64)
+    const bytes = new Uint8Array(text.length)
+    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i)
+    compiled = new WebAssembly.Module(bytes)
+  }
+  return compiled
+}
+
+/** Gives a thread the module that another has compiled. */
+export function useModule(module: WebAssembly.Module): void {
+  compiled = module
+}
+
+/** What the last checked batch or text chunk found. */
+export interface EngineResult {
+  readonly translated: number
+  readonly missed: number
+  /** Index of the first address, or byte offset of the first token, that did not translate; -1 when none. */
+  readonly firstMiss: number
+}
+
+/** Where a symbol table stands in the kernels' memory, and what its buckets cover. */
+export interface NamePlaces {
+  readonly count: number
+  readonly starts: number
+  readonly texts: number
+  readonly buckets: number
+  readonly base: bigint
+  readonly span: bigint
+  readonly shift: number
+}
+
+/**
+ * One instance of the kernels with a memory of its own, sized at the start: views on it never detach.
+ * `heap` is the offset of the first of `heapBytes` bytes that are the caller's.
+ */
+export class Engine {
+  readonly exports: EngineExports
+  readonly heap: number
+  readonly bytes: Uint8Array
+  private readonly view: DataView
+  private readonly words: Uint32Array
+  private readonly result: number
+
+  constructor(heapBytes: number) {
+    const instance = new WebAssembly.Instance(engineModule())
+    this.exports = instance.exports as unknown as EngineExports
+    const { memory } = this.exports
+    this.heap = this.exports.heapAt()
+    const pages = Math.ceil((this.heap + heapBytes) / WASM_PAGE)
+    const have = memory.buffer.byteLength / WASM_PAGE
+    if (pages > have) memory.grow(pages - have)
+    this.bytes = new Uint8Array(memory.buffer)
+    this.view = new DataView(memory.buffer)
+    this.words = new Uint32Array(memory.buffer, 0, WASM_PAGE / 4)
+    this.result = this.exports.resultAt()
+  }
+
+  get segmentCapacity(): number {
+    return this.exports.segmentCapacity()
+  }
+
+  setMacro(mask: bigint, tag: bigint): void {
+    const at = this.exports.macroAt()
+    this.view.setBigUint64(at, mask, true)
+    this.view.setBigUint64(at + 8, tag, true)
+  }
+
+  setSegments(segments: readonly Segment[]): void {
+    this.putSegments(this.exports.segmentsAt(), segments)
+  }
+
+  setNameSegments(segments: readonly Segment[]): void {
+    this.putSegments(this.exports.nameSegmentsAt(), segments)
+  }
+
+  /** The two ranges whose addresses text kernels and watchBatch count; see WATCH of assembly/memory.ts. */
+  setWatch(...ranges: readonly [Range, Range]): void {
+    const at = this.exports.watchAt()
+    ranges.forEach(({ start, end }, i) => {
+      this.view.setBigUint64(at + 8 * i, start ^ SIGN, true)
+      this.view.setBigUint64(at + 16 + 8 * i, (end - start) ^ SIGN, true)
+    })
+  }
+
+  /** Says where the symbol table is; see NAMES of assembly/memory.ts. */
+  setNames(names: NamePlaces): void {
+    const { view } = this
+    const at = this.exports.namesAt()
+    view.setUint32(at, names.count, true)
+    view.setUint32(at + 4, names.starts, true)
+    view.setUint32(at + 8, names.texts, true)
+    view.setUint32(at + 12, names.buckets, true)
+    view.setBigUint64(at + 16, names.base, true)
+    view.setBigUint64(at + 24, names.span, true)
+    view.setUint32(at + 32, names.shift, true)
+  }
+
+  /** Puts ranges at a place in the heap, in the form of segments that lead nowhere. */
+  putRanges(at: number, ranges: readonly Range[]): void {
+    this.putSegments(
+      at,
+      ranges.map(({ start, end }) => ({ start, end, delta: 0n })),
+    )
+  }
+
+  private putSegments(at: number, segments: readonly Segment[]): void {
+    for (const { start, end, delta } of segments) {
+      // A size of 2^64 is 0 in 64 bits, and would match nothing. No checked layout has a range as large.
+      if (end - start > U64_MAX) throw new HypvaError('HYPVA_LAYOUT', 'layout: a range of 2^64 bytes')
+      this.view.setBigUint64(at, start, true)
+      this.view.setBigUint64(at + 8, end - start, true)
+      this.view.setBigUint64(at + 16, delta, true)
+      at += 24
+    }
+  }
+
+  /** Counts of the last call; firstMiss is that of translateBatch, nameBatch and countText, which alone look for it. */
+  counts(): EngineResult {
+    // Counts of one call fit 32 bits, and "none" is all ones: the lower halves say it all, without a bigint.
+    const { words, result } = this
+    const at = result >> 2
+    return { missed: words[at]!, translated: words[at + 2]!, firstMiss: words[at + 4]! | 0 }
+  }
+
+  /** How many addresses of the last call lay in the ranges of setWatch. */
+  watched(): readonly [number, number] {
+    const at = this.result >> 2
+    return [this.words[at + 8]!, this.words[at + 10]!]
+  }
+
+  get consumed(): number {
+    return this.words[(this.result >> 2) + 6]!
+  }
+
+  get produced(): number {
+    return this.words[(this.result >> 2) + 7]!
+  }
+}

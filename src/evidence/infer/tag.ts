@@ -1,0 +1,380 @@
+import { isSince } from '../../layout/generations.js'
+import { fls64, formatU64, lowMask, wrap64 } from '../../u64.js'
+import {
+  type Fact,
+  FactList,
+  type HypAddress,
+  type Pair,
+  type Place,
+  type Provenance,
+  type Quantity,
+  type Tag,
+} from '../facts.js'
+import { kernelKind, vaBitsOfLinear } from '../kernel-address.js'
+import { type Conclusions, type Conflict, groupBy, joined, lsbOfMemory, type Values } from './rules.js'
+
+/** No host of KVM has less than 32 MiB of memory, so a tag begins no lower. */
+const LEAST_LSB = 25
+
+/** One thing that fixes the tag, given where it begins. */
+interface Constraint extends Provenance {
+  readonly roots?: readonly Place[]
+  readonly priority: number
+  readonly ancestors: ReadonlySet<Quantity>
+  /** Above tag_lsb it has the bits of the tag. */
+  readonly hyp: bigint
+  /** Its lowest set bit is where tag_lsb lies at most: below, hyp and linear addresses have the same bits. */
+  readonly differ: bigint
+}
+
+/** The tag in place for a tag_lsb of `lsb`; undefined when the constraint rules that out. */
+function tagOf({ hyp, differ }: Constraint, lsb: number): bigint | undefined {
+  return (differ & lowMask(lsb)) === 0n ? hyp & ~lowMask(lsb) : undefined
+}
+
+/** Whether two constraints are of one tag that begins at `lsb`. */
+function agree(one: Constraint, other: Constraint, lsb: number): boolean {
+  return ((one.differ | other.differ) & lowMask(lsb)) === 0n && (one.hyp ^ other.hyp) >> BigInt(lsb) === 0n
+}
+
+/** What a report shows of a list that may have any length. */
+const MOST_SHOWN = 64
+
+/** The first of a list, the last of them with how many more there are. */
+function shown(list: readonly Provenance[]): Provenance[] {
+  const kept = list.slice(0, MOST_SHOWN).map(({ file, where, rule }) => ({ file, where, rule }))
+  const more = list.length - kept.length
+  if (more > 0) kept.push({ ...kept.pop()!, where: `${list[MOST_SHOWN - 1]!.where} and ${more} more` })
+  return kept
+}
+
+/** What evidence other than the patched code says of the tag. */
+export interface TagSolution {
+  /** Tags that fit all of it, by ascending tag_lsb; empty when it says nothing. */
+  readonly fits: readonly Tag[]
+  /** When exactly one fits. */
+  readonly facts: readonly Fact[]
+  readonly conflicts: readonly Conflict[]
+  /** What would decide between several. */
+  readonly hint: string | undefined
+}
+
+export const NO_TAG: TagSolution = { fits: [], facts: [], conflicts: [], hint: undefined }
+
+/** Facts that pairs give beyond the tag: offsets between address spaces. */
+export function factsOfPairs(pairs: readonly Pair[], { values }: Conclusions): Fact[] {
+  const facts = new FactList()
+  const byImage: ReadonlySet<Quantity> = new Set(['kimageVoffset'])
+  const byLinearMap: ReadonlySet<Quantity> = new Set(['linearShift'])
+  for (const pair of pairs) {
+    const { kernel, hyp, file, where, priority } = pair
+    if (kernel === undefined) continue
+    const kind = kindOf(kernel, values)
+    const say = (
+      field: 'hypPhysvirtOffset' | 'vaBitsActual',
+      value: bigint | number,
+      rule: string,
+      ancestors: ReadonlySet<Quantity>,
+    ) => facts.add({ field, value, file, where, rule, priority, ancestors } as Fact)
+    if (kind === 'image' && values.kimageVoffset !== undefined) {
+      const physical = wrap64(kernel - values.kimageVoffset)
+      say('hypPhysvirtOffset', wrap64(physical - hyp), 'image address - kimage_voffset - hyp address', byImage)
+    }
+    if (kind === 'linear' && values.linearShift !== undefined) {
+      const physical = wrap64(kernel - values.linearShift)
+      say('hypPhysvirtOffset', wrap64(physical - hyp), 'physical address by the linear map - hyp address', byLinearMap)
+    }
+    if (kind === 'linear' && (values.generation === undefined || isSince(values.generation, '5.4'))) {
+      const bits = vaBitsOfLinear(kernel)
+      if (bits !== undefined) say('vaBitsActual', bits, 'a linear address with this many significant bits', NOTHING)
+    }
+  }
+  return facts.kept
+}
+
+function kindOf(kernel: bigint, { image, vaBitsMin }: Values): 'linear' | 'image' | 'either' {
+  if (image !== undefined && kernel >= image.start && kernel < image.end) return 'image'
+  return kernelKind(kernel, vaBitsMin)
+}
+
+/**
+ * Solves for the tag. T is known for each possible L from hyp addresses (their high part), from hyp_physvirt_offset (a physical
+ * address less it is a hyp address); L from the ends of DRAM by the kernel's own rule, or else bounded by how much hyp and linear
+ * addresses agree.
+ */
+export function solveTag(
+  conclusions: Conclusions,
+  pairs: readonly Pair[],
+  addresses: readonly HypAddress[],
+): TagSolution {
+  const { values } = conclusions
+  const constraints = [
+    ...pairs.map((pair) => ofPair(pair, values)),
+    ...addresses.map(ofHypAddress),
+    ...ofPhysvirtOffset(conclusions),
+    ...ofTag(conclusions),
+  ]
+  const [first] = constraints
+  const byMemory = lsbRule(conclusions)
+  const settledLsb = conclusions.settled.get('tagLsb')?.fact.value as number | undefined
+  const settledTag = conclusions.settled.get('tagVal')?.fact.value as bigint | undefined
+  if (settledLsb !== undefined && settledTag !== undefined) {
+    return {
+      ...NO_TAG,
+      conflicts: crossCheck(conclusions, { tagLsb: settledLsb, tagVal: settledTag }, constraints, byMemory),
+    }
+  }
+  // Evidence disagrees about the tag: nothing is to be settled by yet other evidence.
+  if (conclusions.conflicts.some(({ field }) => field === 'tagLsb' || field === 'tagVal')) return NO_TAG
+  if (first === undefined) {
+    return byMemory === undefined ? NO_TAG : { ...NO_TAG, facts: [lsbFact(byMemory)] }
+  }
+  const lsbs = settledLsb !== undefined ? [settledLsb] : byMemory !== undefined ? [byMemory.lsb] : range(LEAST_LSB, 63)
+  const fits: Tag[] = []
+  const together = allOf(constraints)
+  for (const lsb of lsbs) {
+    const tag = tagOf(first, lsb)
+    if (tag === undefined || !agree(first, together, lsb)) continue
+    if (allowed(lsb, tag, values, settledLsb !== undefined)) fits.push({ tagLsb: lsb, tagVal: tag >> BigInt(lsb) })
+  }
+  const [only] = fits
+  if (only === undefined) return { ...NO_TAG, conflicts: [contradiction(constraints, byMemory, lsbs, values)] }
+  if (fits.length > 1) return { ...NO_TAG, fits, hint: decide(fits, pairs) }
+  const independent = constraints.filter(
+    (constraint, i) => i === 0 || constraint.file !== first.file || constraint.rule !== first.rule,
+  )
+  const facts: Fact[] = independent.slice(0, MOST_SHOWN).map(({ file, where, rule, priority, ancestors, roots }) => ({
+    field: 'tagVal',
+    value: only.tagVal,
+    file,
+    where,
+    rule: `tag of ${rule}`,
+    priority,
+    ...(roots === undefined ? {} : { roots }),
+    ancestors: new Set([...ancestors, 'tagLsb' as const]),
+  }))
+  if (settledLsb === undefined) {
+    facts.push(
+      byMemory !== undefined
+        ? lsbFact(byMemory)
+        : { ...facts[0]!, field: 'tagLsb', value: only.tagLsb, rule: `the only tag_lsb that fits ${first.rule}` },
+    )
+  }
+  return { ...NO_TAG, fits, facts }
+}
+
+interface LsbRule extends Provenance {
+  readonly roots: readonly Place[]
+  readonly lsb: number
+  readonly priority: number
+  readonly ancestors: ReadonlySet<Quantity>
+}
+
+/** tag_lsb by the kernel's rule, from the ends of DRAM. Only differences count: -PHYS_OFFSET does where PAGE_OFFSET is not known. */
+function lsbRule({ settled, values }: Conclusions): LsbRule | undefined {
+  const dram = settled.get('dram')
+  const shift = settled.get('linearShift') ?? settled.get('physOffset')
+  if (dram === undefined || shift === undefined || values.dram?.length === 0) return undefined
+  // DRAM that was told by the tag cannot tell it.
+  const ancestors = ancestorsOf(dram.fact, shift.fact)
+  if (ancestors.has('tagLsb')) return undefined
+  const lsb = lsbOfMemory(values.dram!, values.linearShift ?? wrap64(-values.physOffset!))
+  return {
+    lsb,
+    ...joined([dram.fact, shift.fact], 'fls of the linear addresses of the first and last byte of DRAM'),
+    priority: Math.min(dram.fact.priority, shift.fact.priority),
+    ancestors,
+  }
+}
+
+function lsbFact({ lsb, ...known }: LsbRule): Fact {
+  return { field: 'tagLsb', value: lsb, ...known }
+}
+
+const NOTHING: ReadonlySet<Quantity> = new Set()
+
+function ofPair(pair: Pair, values: Values): Constraint {
+  const { kernel, hyp } = pair
+  const linear = kernel !== undefined && kindOf(kernel, values) === 'linear'
+  const { file, where, rule, priority } = pair
+  return { file, where, rule, priority, ancestors: NOTHING, hyp, differ: linear ? kernel ^ hyp : 0n }
+}
+
+function ofHypAddress(address: HypAddress): Constraint {
+  return { ...address, ancestors: NOTHING, differ: 0n }
+}
+
+/**
+ * All constraints as one, which agrees with the first where all do: bits of the tag in which any differs from the first are those
+ * in which this one does.
+ */
+function allOf(constraints: readonly Constraint[]): Constraint {
+  const first = constraints[0]!
+  let above = 0n
+  let below = 0n
+  for (const { hyp, differ } of constraints) {
+    above |= hyp ^ first.hyp
+    below |= differ
+  }
+  return { ...first, hyp: first.hyp ^ above, differ: below }
+}
+
+/** hyp(pa) = pa - hyp_physvirt_offset for some address in DRAM; its low bits are those of linear(pa). */
+function ofPhysvirtOffset({ settled, values }: Conclusions): Constraint[] {
+  const offset = settled.get('hypPhysvirtOffset')
+  const shift = settled.get('linearShift') ?? settled.get('physOffset')
+  const place = settled.get('dram') ?? settled.get('codePhys') ?? settled.get('kimageVoffset')
+  const physical =
+    values.dram?.[0]?.start ??
+    values.codePhys ??
+    (values.kimageVoffset !== undefined && values.stext !== undefined
+      ? wrap64(values.stext - values.kimageVoffset)
+      : undefined)
+  if (offset === undefined || shift === undefined || place === undefined || physical === undefined) return []
+  const ancestors = ancestorsOf(offset.fact, shift.fact, place.fact)
+  if (ancestors.has('tagVal')) return []
+  const linear = wrap64(physical + (values.linearShift ?? wrap64(-values.physOffset!)))
+  const hyp = wrap64(physical - values.hypPhysvirtOffset!)
+  return [
+    {
+      ...joined([offset.fact, shift.fact, place.fact], 'hyp_physvirt_offset and the linear map'),
+      priority: Math.min(offset.fact.priority, shift.fact.priority, place.fact.priority),
+      ancestors,
+      hyp,
+      differ: hyp ^ linear,
+    },
+  ]
+}
+
+function ofTag({ settled, values }: Conclusions): Constraint[] {
+  const known = settled.get('tag')
+  if (known === undefined) return []
+  return [
+    {
+      ...known.fact,
+      ancestors: ancestorsOf(known.fact),
+      hyp: values.tag!,
+      differ: values.tag!,
+    },
+  ]
+}
+
+function ancestorsOf(...facts: Fact[]): Set<Quantity> {
+  return new Set(facts.flatMap(({ field, ancestors }) => [field, ...(ancestors ?? [])]))
+}
+
+/** Whether a kernel could have chosen this. */
+function allowed(lsb: number, tag: bigint, values: Values, told: boolean): boolean {
+  const { generation, vaBitsActual, idmap } = values
+  // 52 hyp VA bits put the region bit at 51, where no idmap is: without it at most 48 are in use.
+  const bits = values.hypVaBits ?? (fls64(tag) > 48 ? 52 : 48)
+  if (fls64(tag) > bits) return false
+  // Patched code carries 24 bits of tag: no address that it made has more.
+  if (tag >> BigInt(lsb) >= 1n << 24n) return false
+  if (told) return true
+  // Linear addresses differ in the lower half of the kernel's only, and the region bit lies above the mask.
+  if (lsb > bits - 1 || (vaBitsActual !== undefined && lsb > vaBitsActual - 1)) return false
+  const tagged = generation === undefined || isSince(generation, '5.6')
+  if (tagged && idmap !== undefined && values.hypVaBits !== undefined) {
+    const region = BigInt(values.hypVaBits - 1)
+    return ((tag ^ idmap) >> region) % 2n === 1n
+  }
+  return true
+}
+
+/** Checks a tag that is known against everything else. */
+function crossCheck(
+  conclusions: Conclusions,
+  known: Tag,
+  constraints: readonly Constraint[],
+  byMemory: LsbRule | undefined,
+): Conflict[] {
+  const conflicts: Conflict[] = []
+  const own = conclusions.settled.get('tagVal')!
+  const tag = known.tagVal << BigInt(known.tagLsb)
+  const against = constraints.filter(
+    (constraint) => constraint.priority >= own.fact.priority && tagOf(constraint, known.tagLsb) !== tag,
+  )
+  if (against.length > 0) {
+    const sides = groupBy(against, (constraint) => tagOf(constraint, known.tagLsb))
+    conflicts.push({
+      field: 'tagVal',
+      sides: [
+        { value: known.tagVal, provenance: own.provenance },
+        ...[...sides].slice(0, MOST_SHOWN).map(([other, group]) => ({
+          value: other === undefined ? `none with tag_lsb ${known.tagLsb}` : other >> BigInt(known.tagLsb),
+          provenance: shown(group),
+        })),
+        ...(sides.size > MOST_SHOWN ? [{ value: `${sides.size - MOST_SHOWN} other tags`, provenance: [] }] : []),
+      ],
+    })
+  }
+  const lsb = conclusions.settled.get('tagLsb')!
+  if (byMemory !== undefined && byMemory.lsb > known.tagLsb && byMemory.priority >= lsb.fact.priority) {
+    const { file, where, rule } = byMemory
+    conflicts.push({
+      field: 'tagLsb',
+      sides: [
+        { value: known.tagLsb, provenance: lsb.provenance },
+        { value: byMemory.lsb, provenance: [{ file, where, rule }] },
+      ],
+    })
+  }
+  return conflicts
+}
+
+/** No tag fits: shows two pieces of evidence that no tag fits together, or else all. */
+function contradiction(
+  constraints: readonly Constraint[],
+  byMemory: LsbRule | undefined,
+  lsbs: readonly number[],
+  values: Values,
+): Conflict {
+  const first = constraints[0]!
+  const possible = lsbs.filter((lsb) => {
+    const tag = tagOf(first, lsb)
+    return tag !== undefined && allowed(lsb, tag, values, false)
+  })
+  const show = ({ file, where, rule }: Provenance) => ({ file, where, rule })
+  const value = (constraint: Constraint) => {
+    const tag = tagOf(constraint, lsbs[0]!)
+    return lsbs.length > 1 || tag === undefined ? 'no common tag' : tag >> BigInt(lsbs[0]!)
+  }
+  const other = constraints.find((constraint) => !possible.some((lsb) => agree(first, constraint, lsb)))
+  const culprits = other === undefined || other === first ? narrowing(constraints, possible) : [first, other]
+  const sides = culprits.map((constraint) => ({ value: value(constraint) as unknown, provenance: [show(constraint)] }))
+  if (byMemory !== undefined) sides.push({ value: `tag_lsb ${byMemory.lsb}`, provenance: [show(byMemory)] })
+  return { field: 'tagVal', sides }
+}
+
+/** All constraints, or of very many those that together leave none of the possible: each rules out what those before it did not. */
+function narrowing(constraints: readonly Constraint[], possible: readonly number[]): readonly Constraint[] {
+  if (constraints.length <= MOST_SHOWN) return constraints
+  const first = constraints[0]!
+  let left = possible
+  return constraints.filter((constraint, i) => {
+    const before = left.length
+    if (before > 0) left = left.filter((lsb) => agree(first, constraint, lsb))
+    return i === 0 || left.length < before
+  })
+}
+
+/** Which evidence would tell the tags that fit apart. */
+function decide(fits: readonly Tag[], pairs: readonly Pair[]): string {
+  const low = fits[0]!.tagLsb
+  const high = fits.at(-1)!.tagLsb
+  const linear = pairs.find(({ kernel }) => kernel !== undefined && kernelKind(kernel, undefined) === 'linear')?.kernel
+  const bit = high - 1
+  const example =
+    linear === undefined
+      ? 'of the first and the last byte of DRAM (linear addresses; /proc/iomem has the physical ones)'
+      : `of a linear address that differs from these in bit ${bit}, such as ${formatU64(linear ^ (1n << BigInt(bit)))} if memory is there,`
+  return (
+    `tag_lsb is ${low} to ${high}: a pair ${example} decides, as hyp addresses keep the bits below tag_lsb and no others; ` +
+    'so do /proc/iomem with PHYS_OFFSET (the ends of DRAM give tag_lsb), or one page of patched kernel text'
+  )
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from + 1 }, (_, i) => from + i)
+}

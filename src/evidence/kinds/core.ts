@@ -1,0 +1,499 @@
+import { HypvaError } from '../../errors.js'
+import type { ByteSource } from '../../source.js'
+import { bytesSource, forEachLine, readFully, reason } from '../../source.js'
+import { vaBitsMinOfLinkBase } from '../../symbols/line.js'
+import type { Range } from '../../u64.js'
+import { formatU64, wrap64 } from '../../u64.js'
+import type { Fact, FileFindings, Quantity } from '../facts.js'
+import { kernelKind } from '../kernel-address.js'
+import { HostMemory, isLiveCore, SURELY_HOST, type SymbolAddresses } from '../live.js'
+import { PatchScanner, weigh } from '../patch-scan.js'
+import { isVheText, perCpuReads } from '../vhe.js'
+import { sayVariable } from './debugger.js'
+import { type CoreSegment, type ElfCore, readElfCore } from './elf-core.js'
+import { KERNEL_VARIABLES } from './symbols.js'
+import { VmcoreinfoReader } from './vmcoreinfo.js'
+
+/** Text of any kernel ends this far above its start. */
+const TEXT_SPAN = 1 << 26
+/** Bytes of an instruction, and of a sequence less one. */
+const WORD = 4
+const OVERLAP = 16
+/** Segments of the image that are looked at for VHE: there is one, unless the headers are made up. */
+const MOST_IMAGES = 4
+/** Less memory than this no host of KVM has: headers that list less are a cut of a core. */
+const LEAST_RAM = 1n << 25n
+
+/** `either`: of the image or of the linear map, nothing tells which. */
+type SegmentKind = 'image' | 'linear' | 'physical' | 'either'
+
+interface KnownSegment extends CoreSegment {
+  readonly physical: bigint
+  readonly kind: SegmentKind
+  readonly index: number
+}
+
+/**
+ * Reads an ELF core: VMCOREINFO, what the program headers say, the kernel's variables where symbols tell their places, and its text.
+ * @throws HypvaError `HYPVA_LIVE` when all of a running kernel's memory is to be scanned
+ */
+export function readCore(
+  source: ByteSource,
+  findings: FileFindings,
+  symbols: readonly SymbolAddresses[],
+  exhaustive: boolean,
+): void {
+  const core = readElfCore(source)
+  if ('refused' in core) {
+    findings.note(core.refused)
+    if (core.scannable) scanWhole(source, findings)
+    return
+  }
+  const live = isLiveCore(source, core)
+  if (live && exhaustive) {
+    throw new HypvaError(
+      'HYPVA_LIVE',
+      `${source.name}: not scanned exhaustively: it is the memory of the running kernel, and reading a page that the hypervisor owns panics a protected host`,
+    )
+  }
+  for (const warning of core.warnings) findings.note(warning)
+  for (const note of core.notes) {
+    if (note.name !== 'VMCOREINFO') continue
+    const reader = new VmcoreinfoReader(findings, (line) => `VMCOREINFO note, line ${line}`)
+    forEachLine(bytesSource(source.name, note.data), (text, line) => reader.line(withoutNuls(text), line))
+  }
+  if (!core.littleEndian) findings.note('a big-endian core: its instructions are little-endian all the same')
+  const segments = classify(core, symbols, findings)
+  sayHeaders(segments, findings)
+  const scanner = new PatchScanner()
+  if (live) {
+    readLive(source, core, segments, symbols, scanner, findings)
+  } else {
+    for (const table of symbols) readVariables(source, core, segments, table, findings)
+    scanSegments(source, segments, scanner, exhaustive, findings)
+  }
+  reportScan(scanner, findings, 'physical address')
+}
+
+/** Scans the kernel's text, and then all other memory unless the text has settled the matter. */
+function scanSegments(
+  source: ByteSource,
+  segments: readonly KnownSegment[],
+  scanner: PatchScanner,
+  exhaustive: boolean,
+  findings: FileFindings,
+): void {
+  // By the place of the words in the file: a segment at an odd offset has others than its neighbour.
+  const seen = Array.from({ length: WORD }, () => new Seen())
+  const enough = () => !exhaustive && scanner.overwhelming
+  const scan = (ranges: readonly ScanRange[]) => {
+    for (const { segment, from, length } of ranges) {
+      const start = segment.offset + from
+      for (const piece of seen[start % WORD]!.add(start, start + length)) {
+        // A sequence may begin in what was seen and end here, or begin here and end there.
+        const begin = Math.max(start, piece.start - ((piece.start - start) % WORD) - OVERLAP)
+        const end = Math.min(start + length, piece.end + OVERLAP)
+        scanner.scan(source, begin, end - begin, segment.physical + BigInt(begin - segment.offset), enough)
+        if (enough()) return
+      }
+    }
+  }
+  const { text, rest } = scanOrder(segments, findings)
+  scan(text)
+  if (enough()) return
+  // A guest of a host with VHE may have patched text of its own in the memory that follows.
+  const shown = text.slice(0, MOST_IMAGES)
+  if (!exhaustive && scanner.groups.length === 0 && shown.some((range) => sayVhe(source, range, findings))) return
+  scan(rest)
+}
+
+/** Says that the host runs with VHE, if its text shows it. */
+function sayVhe(source: ByteSource, { segment, from, length }: ScanRange, findings: FileFindings): boolean {
+  const reads = perCpuReads(source, segment.offset + from, Math.min(length, Number(SURELY_HOST)))
+  if (!isVheText(reads)) return false
+  const where = `physical address ${formatU64(segment.physical + BigInt(from))}`
+  const rule = `kernel text without a patched sequence reads per-CPU data through TPIDR_EL2 (${reads.el2} places, TPIDR_EL1 ${reads.el1}), as it is patched to when the host runs at EL2`
+  findings.say('mode', 'vhe', where, rule)
+  return true
+}
+
+/**
+ * Reads of a running kernel only what the host surely owns: its text up to where the hypervisor's begins, no further than until two
+ * patched sequences agree, and variables in pages without anything of EL2.
+ */
+function readLive(
+  source: ByteSource,
+  core: ElfCore,
+  segments: readonly KnownSegment[],
+  symbols: readonly SymbolAddresses[],
+  scanner: PatchScanner,
+  findings: FileFindings,
+): void {
+  const kallsyms = symbols.find(({ live, addresses }) => live && addresses.has('_stext'))
+  const stext = fact(findings, 'stext') ?? kallsyms?.addresses.get('_stext')
+  const image = segments.find(
+    ({ virtual, memorySize }) => stext !== undefined && virtual <= stext && stext - virtual < memorySize,
+  )
+  if (stext === undefined || image === undefined) {
+    findings.note(
+      'no memory was read: nothing tells which part of it is the kernel image; /proc/kallsyms read as root does',
+    )
+    return
+  }
+  const host = new HostMemory(stext, kallsyms, BigInt(fact(findings, 'pageSize') ?? 65536))
+  if (host.by !== undefined) readVariables(source, core, [image], host.by, findings, (at, size) => host.owns(at, size))
+  const range = (start: bigint, end: bigint): ScanRange => {
+    const from = Number(start - image.virtual)
+    return { segment: image, from, length: Math.max(0, Math.min(Number(end - image.virtual), image.fileSize) - from) }
+  }
+  const scan = ({ segment, from, length }: ScanRange) =>
+    scanner.scan(source, segment.offset + from, length, segment.physical + BigInt(from), () => scanner.agreed)
+  const sure = stext + SURELY_HOST < host.textEnd ? stext + SURELY_HOST : host.textEnd
+  scan(range(stext, sure))
+  if (scanner.agreed || (scanner.groups.length === 0 && sayVhe(source, range(stext, sure), findings))) return
+  if (sure < host.textEnd) scan(range(sure - BigInt(OVERLAP), host.textEnd))
+  // What could not be read is said elsewhere, and may have held them.
+  if (scanner.groups.length > 0 || scanner.unpatched !== undefined || scanner.unreadable > 0) return
+  findings.note(
+    host.by === undefined
+      ? 'no patched kern_hyp_va sequence in the first MiB of kernel text; only /proc/kallsyms tells where the hypervisor begins behind it: give that file as well, no copy of it (root, kernel.kptr_restrict at 0 or 1)'
+      : "no kern_hyp_va sequence in the host's text, patched or not: this kernel is probably built without KVM, or older than 4.17",
+  )
+}
+
+/** A note is filled up with NULs. */
+function withoutNuls(text: string): string {
+  let end = text.length
+  while (end > 0 && text.charCodeAt(end - 1) === 0) end--
+  return text.slice(0, end)
+}
+
+interface FileRange {
+  readonly start: number
+  readonly end: number
+}
+
+/** What was read of a file already: program headers may show the same bytes any number of times. */
+class Seen {
+  /** Ascending, not touching. */
+  private readonly ranges: FileRange[] = []
+
+  /** Adds a range: the parts of it that are new. */
+  add(start: number, end: number): FileRange[] {
+    if (start >= end) return []
+    const { ranges } = this
+    let first = 0
+    for (let last = ranges.length; first < last; ) {
+      const middle = (first + last) >> 1
+      if (ranges[middle]!.end < start) first = middle + 1
+      else last = middle
+    }
+    const fresh: FileRange[] = []
+    let at = start
+    let low = start
+    let high = end
+    let next = first
+    for (; next < ranges.length && ranges[next]!.start <= end; next++) {
+      const known = ranges[next]!
+      if (at < known.start) fresh.push({ start: at, end: known.start })
+      at = Math.max(at, known.end)
+      low = Math.min(low, known.start)
+      high = Math.max(high, known.end)
+    }
+    if (at < end) fresh.push({ start: at, end })
+    ranges.splice(first, next - first, { start: low, end: high })
+    return fresh
+  }
+}
+
+/** Scans all of a file as memory; `place` in reports is the file offset. */
+export function scanWhole(source: ByteSource, findings: FileFindings): PatchScanner {
+  const scanner = new PatchScanner()
+  scanner.scan(source, 0, undefined, 0n)
+  reportScan(scanner, findings, 'offset')
+  return scanner
+}
+
+function fact<Q extends Quantity>(findings: FileFindings, field: Q): Fact<Q>['value'] | undefined {
+  return (findings.facts.find((known) => known.field === field) as Fact<Q> | undefined)?.value
+}
+
+/** Tells image, linear and plain physical segments apart; those that are no memory are left out. */
+function classify(core: ElfCore, symbols: readonly SymbolAddresses[], findings: FileFindings): readonly KnownSegment[] {
+  const voffset = fact(findings, 'kimageVoffset')
+  const base = fact(findings, 'linkBase')
+  const vaBitsMin = base === undefined ? undefined : vaBitsMinOfLinkBase(base)
+  const texts = symbols.flatMap((table) => textAddress(table, findings) ?? [])
+  const segments = core.segments.flatMap<KnownSegment>((segment, index) => {
+    const { physical, virtual, fileSize } = segment
+    if (physical === undefined || fileSize === 0) return []
+    const shift = wrap64(virtual - physical)
+    let kind: SegmentKind
+    if (shift === 0n) kind = 'physical'
+    else if (virtual >> 52n !== 0xfffn) return []
+    else if (voffset !== undefined && shift === voffset) kind = 'image'
+    else {
+      const holdsText = texts.some((text) => virtual <= text && text - virtual < segment.memorySize)
+      const told = holdsText ? 'image' : kernelKind(virtual, vaBitsMin)
+      // /proc/kcore of old kernels gave vmalloc and modules a physical address of 0.
+      if (physical === 0n && told !== 'linear') return []
+      kind = told
+    }
+    return [{ ...segment, physical, kind, index }]
+  })
+  return decideEither(segments)
+}
+
+/** Run-time address of _text by a table. */
+function textAddress({ linkTime, addresses }: SymbolAddresses, findings: FileFindings): bigint | undefined {
+  const text = addresses.get('_text') ?? addresses.get('_stext')
+  const shift = linkTime ? fact(findings, 'kaslrOffset') : 0n
+  return text === undefined || shift === undefined ? undefined : wrap64(text + shift)
+}
+
+/**
+ * Segments that their addresses leave open. Those of one constant are of one kind. The image is mapped above the linear map, so of two
+ * constants for the same memory the higher is the image's; not so when there are more, as in a dump that has vmalloc memory too.
+ */
+function decideEither(segments: readonly KnownSegment[]): readonly KnownSegment[] {
+  const shift = ({ virtual, physical }: KnownSegment) => wrap64(virtual - physical)
+  const kinds = new Map<bigint, SegmentKind>()
+  for (const segment of segments) {
+    const known = kinds.get(shift(segment))
+    if (known === undefined || known === 'either') kinds.set(shift(segment), segment.kind)
+  }
+  kinds.delete(0n)
+  const constants = [...kinds.keys()].sort((a, b) => (a < b ? -1 : 1))
+  if (constants.length === 2) {
+    const [low, high] = constants as [bigint, bigint]
+    const ranges = (constant: bigint) => merged(segments.filter((segment) => shift(segment) === constant))
+    if (meet(ranges(low), ranges(high)) && kinds.get(high) !== 'linear' && kinds.get(low) !== 'image') {
+      kinds.set(low, 'linear')
+      kinds.set(high, 'image')
+    }
+  }
+  return segments.map((segment) =>
+    segment.kind === 'either' ? { ...segment, kind: kinds.get(shift(segment))! } : segment,
+  )
+}
+
+/** Whether two ascending lists of ranges have anything in common. */
+function meet(a: readonly Range[], b: readonly Range[]): boolean {
+  let j = 0
+  for (const { start, end } of a) {
+    while (j < b.length && b[j]!.end <= start) j++
+    if (j < b.length && b[j]!.start < end) return true
+  }
+  return false
+}
+
+function sayHeaders(segments: readonly KnownSegment[], findings: FileFindings): void {
+  const image = segments.find(({ kind }) => kind === 'image')
+  if (image !== undefined) {
+    const rule = 'segment of the kernel image: virtual - physical address'
+    findings.say('kimageVoffset', wrap64(image.virtual - image.physical), `segment ${image.index}`, rule)
+    const base = fact(findings, 'linkBase')
+    const offset = fact(findings, 'kaslrOffset')
+    const whole = base !== undefined && offset !== undefined && image.virtual === wrap64(base + offset)
+    if (whole && image.memorySize >= 1n << 22n) {
+      findings.say(
+        'end',
+        image.virtual + image.memorySize,
+        `segment ${image.index}`,
+        'end of the segment of the kernel image',
+      )
+    }
+  }
+  const linear = segments.find(({ kind }) => kind === 'linear')
+  if (linear !== undefined) {
+    const rule = 'segment of the linear map: virtual - physical address'
+    findings.say('linearShift', wrap64(linear.virtual - linear.physical), `segment ${linear.index}`, rule)
+  }
+  const ram = merged(segments.filter(({ kind }) => kind !== 'image'))
+  const total = ram.reduce((sum, { start, end }) => sum + (end - start), 0n)
+  if (total >= LEAST_RAM) findings.say('coreRam', ram, 'program headers', 'memory that the program headers list')
+}
+
+function merged(segments: readonly KnownSegment[]): Range[] {
+  const sorted = segments
+    .map(({ physical, memorySize }) => ({ start: physical, end: physical + memorySize }))
+    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  const result: Range[] = []
+  for (const range of sorted) {
+    const last = result.at(-1)
+    if (last !== undefined && range.start <= last.end) {
+      if (range.end > last.end) result[result.length - 1] = { start: last.start, end: range.end }
+    } else result.push(range)
+  }
+  return result
+}
+
+interface ScanRange {
+  readonly segment: KnownSegment
+  readonly from: number
+  readonly length: number
+}
+
+/** Kernel text first: the image's segments, or where the image is in memory; then everything that was not seen yet. */
+function scanOrder(
+  segments: readonly KnownSegment[],
+  findings: FileFindings,
+): { readonly text: ScanRange[]; readonly rest: ScanRange[] } {
+  const whole = (segment: KnownSegment): ScanRange => ({ segment, from: 0, length: segment.fileSize })
+  const image = segments.filter(({ kind }) => kind === 'image')
+  // By start, each with the farthest end of those that start no higher: what lies in one of them is not read again.
+  const seen = image
+    .map(({ physical, fileSize }) => ({ start: physical, end: physical + BigInt(fileSize) }))
+    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  for (let i = 1; i < seen.length; i++) if (seen[i - 1]!.end > seen[i]!.end) seen[i]!.end = seen[i - 1]!.end
+  const inImage = (start: bigint, end: bigint) => {
+    let count = 0
+    for (let behind = seen.length; count < behind; ) {
+      const middle = (count + behind) >> 1
+      if (seen[middle]!.start <= start) count = middle + 1
+      else behind = middle
+    }
+    return count > 0 && end <= seen[count - 1]!.end
+  }
+  const others = segments.filter(
+    ({ kind, physical, fileSize }) => kind !== 'image' && !inImage(physical, physical + BigInt(fileSize)),
+  )
+  const stext = fact(findings, 'stext')
+  const voffset = fact(findings, 'kimageVoffset')
+  if (image.length > 0 || stext === undefined || voffset === undefined)
+    return { text: image.map(whole), rest: others.map(whole) }
+  const text = wrap64(stext - voffset)
+  const first: ScanRange[] = []
+  const rest: ScanRange[] = []
+  for (const segment of others) {
+    const end = segment.physical + BigInt(segment.fileSize)
+    if (text + BigInt(TEXT_SPAN) <= segment.physical || end <= text) {
+      rest.push(whole(segment))
+      continue
+    }
+    const from = text > segment.physical ? Number(text - segment.physical) : 0
+    const length = Math.min(TEXT_SPAN, segment.fileSize - from)
+    first.push({ segment, from, length })
+    if (from > 0) rest.push({ segment, from: 0, length: from })
+    if (from + length < segment.fileSize)
+      rest.push({ segment, from: from + length, length: segment.fileSize - from - length })
+  }
+  return { text: first, rest }
+}
+
+/** Sizes of the kernel's variables; 8 for all others. */
+const SIZES: Readonly<Record<string, number>> = { tag_lsb: 1, kvm_mode: 4 }
+
+/**
+ * Reads the kernel's own variables. Through the image mapping where the core has it: since 7.x the linear alias of .data and .bss is
+ * unmapped and reads as zeros in /proc/kcore, so a zero read any other way says nothing.
+ * @param allowed whether the bytes at a run-time address of the image may be read
+ */
+function readVariables(
+  source: ByteSource,
+  core: ElfCore,
+  segments: readonly KnownSegment[],
+  table: SymbolAddresses,
+  findings: FileFindings,
+  allowed: (address: bigint, size: number) => boolean = () => true,
+): void {
+  const voffset = fact(findings, 'kimageVoffset')
+  const shift = table.linkTime ? fact(findings, 'kaslrOffset') : 0n
+  if (shift === undefined) return
+  let told = false
+  const failed = (at: number, error: unknown): void => {
+    if (!told)
+      findings.note(`variables at offset ${formatU64(BigInt(at))} could not be read (${reason(source, error)})`)
+    told = true
+  }
+  const read = (name: string): { value: bigint; image: boolean; at: number } | undefined => {
+    const linked = table.addresses.get(name)
+    if (linked === undefined) return undefined
+    const address = wrap64(linked + shift)
+    const size = SIZES[name] ?? 8
+    if (!allowed(address, size)) return undefined
+    for (const kind of ['image', 'physical', 'linear', 'either'] as const) {
+      if (kind !== 'image' && voffset === undefined) continue
+      for (const segment of segments) {
+        if (segment.kind !== kind) continue
+        const into = kind === 'image' ? address - segment.virtual : wrap64(address - voffset!) - segment.physical
+        if (into < 0n || into + BigInt(size) > BigInt(segment.fileSize)) continue
+        const at = segment.offset + Number(into)
+        const value = readNumber(source, at, size, core.littleEndian, failed)
+        if (value !== undefined) return { value, image: kind === 'image' || kind === 'physical', at }
+      }
+    }
+    return undefined
+  }
+  const mask = read('va_mask')
+  const unset = mask !== undefined && mask.value === 0n
+  for (const name of KERNEL_VARIABLES) {
+    const variable = read(name)
+    if (variable === undefined) continue
+    const { value, image, at } = variable
+    if (!image && value === 0n) continue
+    // An all-zero va_mask: none of its neighbours was set either, or could be read.
+    if (unset && ['tag_lsb', 'tag_val', 'va_mask'].includes(name)) continue
+    const where = `offset ${formatU64(BigInt(at))} (${name})`
+    sayVariable(findings, name, value, where, `the kernel's ${name}, by the symbols of ${table.file}`)
+  }
+}
+
+/** @param failed told of bytes that cannot be read */
+function readNumber(
+  source: ByteSource,
+  at: number,
+  size: number,
+  littleEndian: boolean,
+  failed: (at: number, error: unknown) => void,
+): bigint | undefined {
+  const bytes = new Uint8Array(size)
+  try {
+    if (readFully(source, at, bytes) < size) return undefined
+  } catch (error) {
+    failed(at, error)
+    return undefined
+  }
+  if (!littleEndian) bytes.reverse()
+  return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n)
+}
+
+/** Turns hits into facts and notes. */
+function reportScan(scanner: PatchScanner, findings: FileFindings, unit: string): void {
+  const { best, strays, rivals } = weigh(scanner.groups)
+  const places = (at: readonly bigint[], count: number) => {
+    const more = count > at.length ? ` and ${count - at.length} more` : ''
+    return `${at.map(formatU64).join(', ')}${more}`
+  }
+  if (best !== undefined) {
+    const { count, form, at } = best
+    const where = `${unit} ${formatU64(at[0]!)}${count > 1 ? ` and ${count - 1} more` : ''}`
+    const rule = `patched instruction sequence${form === 'mask-only' ? ' (mask only: the tag is zero)' : ''}${count > 1 ? `, ${count} that agree` : ''}`
+    findings.say('tagLsb', best.tagLsb, where, rule)
+    findings.say('tagVal', best.tagVal, where, rule)
+  }
+  for (const rival of rivals) {
+    const where = `${unit} ${places(rival.at, rival.count)}`
+    findings.say('tagLsb', rival.tagLsb, where, `patched instruction sequence, ${rival.count} that agree`)
+    findings.say('tagVal', rival.tagVal, where, `patched instruction sequence, ${rival.count} that agree`)
+    findings.rivals.push(rival)
+  }
+  if (rivals.length > 0) findings.note(`holds patched text of ${rivals.length} kernels or boots`)
+  for (const { tagLsb, tagVal, count, at } of strays) {
+    findings.note(
+      `${count} patched sequence${count === 1 ? '' : 's'} disagree: tag_lsb ${tagLsb}, tag_val ${formatU64(tagVal)} at ${unit} ${places(at, count)}`,
+    )
+  }
+  const swapped = best?.swapped ?? rivals.some((rival) => rival.swapped)
+  if (swapped) findings.note('the bytes of every 32-bit word are reversed (big-endian data): read accordingly')
+  if (scanner.unpatched !== undefined) {
+    const { count, first } = scanner.unpatched
+    const what = `${count} kern_hyp_va sequence${count === 1 ? '' : 's'} before patching, first at ${unit} ${formatU64(first)}`
+    findings.note(
+      best === undefined && rivals.length === 0
+        ? `${what}: a kernel image as built, or memory from before KVM patched it; the tag is chosen at boot and not in it`
+        : what,
+    )
+  }
+  if (scanner.unreadable > 0) findings.note(`${scanner.unreadable} bytes could not be read and were skipped`)
+}

@@ -1,0 +1,117 @@
+import { joinTouching } from '../../layout/ranges.js'
+import { ownText } from '../../source.js'
+import type { Range } from '../../u64.js'
+import type { FileFindings } from '../facts.js'
+
+const LINE = /^( *)([0-9a-f]{8,16})-([0-9a-f]{8,16}) : (.+)$/
+
+/** Of the lines that list memory, as many are named. */
+const MOST_LINES = 64
+
+interface Entry extends Range {
+  readonly name: string
+  readonly line: number
+}
+
+/** Ranges kept: many times what any machine lists. */
+const MOST_ENTRIES = 1 << 16
+
+/** /proc/iomem: System RAM is memblock's memory, Kernel code and data are the image. */
+export class IomemReader {
+  private readonly top: Entry[] = []
+  private readonly kernel: Entry[] = []
+  /** Bounds of reserved memory inside System RAM: the kernel rounds them out to pages. */
+  private bounds = 0n
+  private count = 0
+  private zero = 0
+  private full = false
+
+  line(text: string, line: number): boolean {
+    const match = LINE.exec(text)
+    if (match === null) return false
+    this.count++
+    const start = BigInt(`0x${match[2]}`)
+    const last = BigInt(`0x${match[3]}`)
+    if (last === 0n) this.zero++
+    if (last <= start) return true
+    if (this.top.length + this.kernel.length === MOST_ENTRIES) {
+      this.full = true
+      return true
+    }
+    const entry = { start, end: last + 1n, name: ownText(match[4]!), line }
+    if (match[1] === '') this.top.push(entry)
+    else if (entry.name === 'reserved') this.bounds |= entry.start | entry.end
+    else if (entry.name === 'Kernel code' || entry.name === 'Kernel data') this.kernel.push(entry)
+    return true
+  }
+
+  get found(): boolean {
+    return this.count > 0
+  }
+
+  report(findings: FileFindings): void {
+    if (this.count === 0) return
+    if (this.zero === this.count) {
+      findings.note('all addresses are 0: /proc/iomem hides them from this reader; read it as root')
+      return
+    }
+    if (this.full) findings.note(`holds more than ${MOST_ENTRIES} ranges; the first are used`)
+    const ram = this.top.filter(({ name }) => name === 'System RAM')
+    const first = ram[0]
+    if (first !== undefined) {
+      const { banks, extended } = this.banks(ram)
+      const lines = ram.slice(0, MOST_LINES).map(({ line }) => line)
+      const more = ram.length > MOST_LINES ? ` and ${ram.length - MOST_LINES} more` : ''
+      const where = ram.length === 1 ? `line ${lines[0]}` : `lines ${lines.join(', ')}${more}`
+      const rule = extended
+        ? 'System RAM, and the reserved memory touching it (memblock holds it, the linear map leaves it out)'
+        : 'System RAM'
+      findings.say('dram', banks, where, rule)
+    }
+    if (this.bounds !== 0n && this.bounds % 8192n === 4096n) {
+      findings.say(
+        'pageSize',
+        4096,
+        'reserved ranges in System RAM',
+        'they are rounded to pages, and some to no more than 4096',
+      )
+    }
+    if (this.top.some(({ name }) => name.startsWith('System RAM ('))) {
+      findings.note('memory added after boot ("System RAM (…)") is left out of dram: the layout was fixed before')
+    }
+    for (const { name, start, end, line } of this.kernel) {
+      if (name === 'Kernel code') findings.say('codePhys', start, `line ${line}`, 'start of Kernel code')
+      else findings.say('endPhys', end, `line ${line}`, 'end of Kernel data: physical address of _end')
+    }
+  }
+
+  /**
+   * arm64 lists all of memblock's memory at the top level, what must not be mapped (firmware's) as "reserved". The kernel
+   * takes tag_lsb from the ends of all of it, so such ranges count as DRAM where they continue System RAM.
+   */
+  private banks(ram: readonly Entry[]): { banks: Range[]; extended: boolean } {
+    const byStart = new Map<bigint, Entry[]>()
+    const byEnd = new Map<bigint, Entry[]>()
+    for (const entry of this.top) {
+      if (entry.name !== 'reserved') continue
+      append(byStart, entry.start, entry)
+      append(byEnd, entry.end, entry)
+    }
+    // Each place is looked up once: what begins or ends there is taken out.
+    const chosen = new Set(ram)
+    for (const { start, end } of chosen) {
+      for (const [index, place] of [[byStart, end] as const, [byEnd, start] as const]) {
+        for (const entry of index.get(place) ?? []) chosen.add(entry)
+        index.delete(place)
+      }
+    }
+    const sorted = Array.from(chosen, ({ start, end }) => ({ start, end })).sort((a, b) => (a.start < b.start ? -1 : 1))
+    return { banks: joinTouching(sorted), extended: chosen.size > ram.length }
+  }
+}
+
+function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key)
+  if (list === undefined) lists.set(key, [value])
+  else list.push(value)
+}

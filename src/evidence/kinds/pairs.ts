@@ -1,0 +1,140 @@
+import { ownText } from '../../source.js'
+import { wrap64 } from '../../u64.js'
+import type { FileFindings } from '../facts.js'
+
+// A line is read from left to right, each pattern where the last one ended, so that none is tried twice at one place.
+/** Words that may stand around the addresses of a pair. Others make it some other kind of line. */
+const WORDS = '(?:kern(?:el)?|hyp(?:ervisor)?|linear|image|el1|el2|vaddr|va|addr(?:ess)?|to|is|maps|at|and)'
+const FILLER = new RegExp(`(?:[^0-9A-Za-z_]+|\\b${WORDS}\\b)*`, 'iy')
+const WORD = new RegExp(`^${WORDS}$`, 'i')
+const HEX = /(?:0x)?([0-9a-f]{8,16})(?![0-9a-z_])/iy
+const MARKS = /[^0-9A-Za-z_]*/y
+const BLANKS = /\s*/y
+const OPENING = /[[<(]*/y
+const NAME = /([A-Za-z_][\w.$]*)(?:\+0x([0-9a-fA-F]+)(?:\/0x[0-9a-fA-F]+)?)?/y
+const CLOSING = /[\])>]*/y
+const HYP_FIRST = /0[xX]?([0-9a-fA-F]{7,16})(?![0-9A-Za-z_])/y
+const HYP_LAST = /0[xX]([0-9a-fA-F]{10,16})(?![0-9A-Za-z_])/y
+const TO_NAME = /(?:[^0-9A-Za-z_]+|\b(?:is|at)\b)*/y
+const FROM_NAME = /(?:[\s,;]+|->|=>|\b(?:is|at)\b)*/y
+
+/** Takes one pattern after the other off a line. */
+class Cursor {
+  private at = 0
+  private readonly text: string
+
+  constructor(text: string) {
+    this.text = text
+  }
+
+  get end(): boolean {
+    return this.at === this.text.length
+  }
+
+  /** What a sticky pattern matches here; undefined, and nothing taken, when it does not. */
+  take(pattern: RegExp): RegExpExecArray | undefined {
+    pattern.lastIndex = this.at
+    const match = pattern.exec(this.text)
+    if (match === null) return undefined
+    this.at += match[0].length
+    return match
+  }
+}
+
+/** Kernel and hyp address in either order, then perhaps what is there. */
+function twoAddresses(text: string): readonly [string, string] | undefined {
+  const line = new Cursor(text)
+  line.take(FILLER)
+  const first = line.take(HEX)?.[1]
+  if (first === undefined) return undefined
+  line.take(FILLER)
+  const second = line.take(HEX)?.[1]
+  if (second === undefined) return undefined
+  const marks = line.take(MARKS)![0]
+  if (marks !== '' && !marks.includes('+') && line.take(NAME) !== undefined) line.take(MARKS)
+  return line.end ? [first, second] : undefined
+}
+
+interface Named {
+  readonly name: string
+  /** Hexadecimal digits. */
+  readonly offset: string | undefined
+  readonly hyp: string
+}
+
+/** A hyp address and a symbol, in either order. */
+function namedAddress(text: string): Named | undefined {
+  const line = new Cursor(text)
+  line.take(BLANKS)
+  const before = line.take(HYP_FIRST)?.[1]
+  if (before === undefined) line.take(OPENING)
+  else if (line.take(TO_NAME)![0] === '') return undefined
+  const named = line.take(NAME)
+  if (named === undefined) return undefined
+  line.take(CLOSING)
+  const hyp = before ?? (line.take(FROM_NAME)![0] === '' ? undefined : line.take(HYP_LAST)?.[1])
+  line.take(BLANKS)
+  return hyp !== undefined && line.end ? { name: named[1]!, offset: named[2], hyp } : undefined
+}
+
+/** Below this a value is no hyp address of linear memory, whatever it is. */
+const LEAST = 1n << 24n
+
+/** Symbols looked for in the tables: as many as pairs are kept. */
+const MOST_NAMES = 100_000
+
+/** Known pairs: an address of the kernel (or a symbol) and where EL2 has it. */
+export class PairReader {
+  readonly names = new Set<string>()
+  private count = 0
+  private readonly findings: FileFindings
+
+  constructor(findings: FileFindings) {
+    this.findings = findings
+  }
+
+  get found(): boolean {
+    return this.count > 0
+  }
+
+  line(text: string, line: number): boolean {
+    if (text.length > 256) return false
+    const comment = text.includes('#') ? text.search(/\s#/) : -1
+    const bare = comment < 0 ? text : text.slice(0, comment).trimEnd()
+    const two = twoAddresses(bare)
+    if (two !== undefined) {
+      const [a, b] = two
+      const first = untagged(BigInt(`0x${a}`))
+      const second = untagged(BigInt(`0x${b}`))
+      const [kernel, hyp] = isKernel(first) ? [first, second] : [second, first]
+      if (!isKernel(kernel) || !isHyp(hyp)) return false
+      return this.add(kernel, undefined, hyp, line)
+    }
+    const named = namedAddress(bare)
+    if (named === undefined || WORD.test(named.name)) return false
+    const { name, offset } = named
+    const hyp = BigInt(`0x${named.hyp}`)
+    if (!isHyp(hyp)) return false
+    if (this.names.size < MOST_NAMES) this.names.add(ownText(name))
+    return this.add(undefined, name, wrap64(hyp - BigInt(`0x${offset ?? '0'}`)), line)
+  }
+
+  private add(kernel: bigint | undefined, symbol: string | undefined, hyp: bigint, line: number): true {
+    this.count++
+    this.findings.pair(kernel, symbol, hyp, `line ${line}`)
+    return true
+  }
+}
+
+/** Bit 55 tells kernel from user; tags above it (TBI, MTE, KASAN) are taken off. */
+function untagged(address: bigint): bigint {
+  return (address >> 55n) & 1n ? address | (0xffn << 56n) : address
+}
+
+function isKernel(address: bigint): boolean {
+  return address >> 52n === 0xfffn
+}
+
+function isHyp(address: bigint): boolean {
+  return address >> 52n === 0n && address >= LEAST
+}

@@ -1,0 +1,128 @@
+import { ownText } from '../../source.js'
+import { isLinkBase, parseSymbolLine } from '../../symbols/line.js'
+import type { FileFindings, Quantity } from '../facts.js'
+
+/** Variables of the kernel that say something of the layout, read from a core by these names. */
+export const KERNEL_VARIABLES = [
+  'tag_lsb',
+  'tag_val',
+  'va_mask',
+  'hyp_physvirt_offset',
+  '__kvm_nvhe_hyp_physvirt_offset',
+  'memstart_addr',
+  'kimage_voffset',
+  'hyp_idmap_start',
+  'kvm_mode',
+] as const
+
+const WANTED: ReadonlySet<string> = new Set([
+  '_text',
+  '_stext',
+  '_end',
+  '__hyp_idmap_text_start',
+  '__hyp_text_start',
+  'reserved_pg_dir',
+  'swapper_pg_dir',
+  ...KERNEL_VARIABLES,
+])
+
+/** What belongs to EL2: the symbols of the nVHE object, and the bounds of its sections. */
+const EL2_SYMBOL = /^__(?:kvm_nvhe_|hyp_\w+_(?:start|end)$)/
+
+/** The symbols of one file that matter here. */
+export class SymbolReader {
+  readonly symbols = new Map<string, { readonly address: bigint; readonly line: number }>()
+  /** Addresses of all symbols of EL2, by name. */
+  readonly el2 = new Map<string, bigint>()
+  private readonly wanted: ReadonlySet<string>
+  private count = 0
+  private zero = 0
+  private modules = false
+
+  /** @param named further symbols to keep, for pairs that name them */
+  constructor(named: ReadonlySet<string>) {
+    this.wanted = named.size === 0 ? WANTED : new Set([...WANTED, ...named])
+  }
+
+  line(text: string, line: number): boolean {
+    const symbol = parseSymbolLine(text)
+    if (symbol === undefined) return false
+    this.count++
+    if (symbol.address === 0n) {
+      this.zero++
+      return true
+    }
+    if (symbol.module !== undefined) {
+      this.modules = true
+      return true
+    }
+    // Absolute symbols (section sizes, per-CPU offsets) are no addresses.
+    if (symbol.type === 'A' || symbol.type === 'a') return true
+    if (symbol.name.startsWith('__') && EL2_SYMBOL.test(symbol.name)) this.el2.set(symbol.name, symbol.address)
+    if (this.wanted.has(symbol.name) && !this.symbols.has(symbol.name)) {
+      this.symbols.set(ownText(symbol.name), { address: symbol.address, line })
+    }
+    return true
+  }
+
+  get found(): boolean {
+    return this.count > 0
+  }
+
+  /** Whether the addresses are link-time ones: a System.map, or /proc/kallsyms of a boot without KASLR. */
+  get linkTime(): boolean {
+    if (this.modules) return false
+    const text = this.symbols.get('_text')?.address ?? this.symbols.get('_stext')?.address
+    if (text === undefined) return false
+    return isLinkBase(text) || isLinkBase(text - 0x10000n)
+  }
+
+  report(findings: FileFindings): void {
+    if (this.count === 0) return
+    if (this.zero === this.count || (this.symbols.size === 0 && this.zero > this.count / 2)) {
+      findings.note(
+        `all ${this.count} symbols are at address 0: /proc/kallsyms hides addresses from this reader; read it as root, with kernel.kptr_restrict at 0 or 1`,
+      )
+      return
+    }
+    const at = (name: string) => this.symbols.get(name)
+    const [reserved, swapper] = [at('reserved_pg_dir'), at('swapper_pg_dir')]
+    if (reserved !== undefined && swapper !== undefined) {
+      const size = Number(swapper.address - reserved.address)
+      if (size === 4096 || size === 16384 || size === 65536) {
+        findings.say('pageSize', size, `line ${swapper.line}`, 'reserved_pg_dir is one page before swapper_pg_dir')
+      }
+    }
+    if (this.linkTime) {
+      const text = at('_text')
+      const stext = at('_stext')
+      const base = text ?? (stext && { address: stext.address - 0x10000n, line: stext.line })
+      if (base !== undefined) {
+        // Until 5.7 the image began TEXT_OFFSET (512 KiB) above KIMAGE_VADDR.
+        const linkBase = base.address - (base.address % 0x200000n)
+        const rule = `link-time address of ${text === undefined ? '_stext, 64 KiB above _text' : '_text'}`
+        findings.say('linkBase', linkBase, `line ${base.line}`, rule)
+      }
+      const linked = { linkStext: '_stext', linkEnd: '_end', linkIdmapSymbol: '__hyp_idmap_text_start' } as const
+      this.say(findings, linked, 'link-time address')
+      findings.note(
+        'its addresses are link-time ones: a System.map, or /proc/kallsyms of a boot without KASLR. They give no run-time address unless other evidence gives the KASLR offset',
+      )
+      return
+    }
+    this.say(
+      findings,
+      { text: '_text', stext: '_stext', end: '_end', idmapSymbol: '__hyp_idmap_text_start' },
+      'address',
+    )
+  }
+
+  private say(findings: FileFindings, names: Readonly<Partial<Record<Quantity, string>>>, what: string): void {
+    for (const [field, name] of Object.entries(names)) {
+      const symbol = this.symbols.get(name)
+      if (symbol !== undefined) {
+        findings.say(field as 'text', symbol.address, `line ${symbol.line}`, `${what} of ${name}`)
+      }
+    }
+  }
+}

@@ -1,0 +1,298 @@
+import type { Segment } from '../engine/segments.js'
+import { HypvaError } from '../errors.js'
+import { MissingFieldError } from '../layout/fields.js'
+import { applyMacro, hypVaEnd, type Macro, macroOf } from '../layout/macro.js'
+import type { HypLayout } from '../layout/types.js'
+import { formatU64, type Range, U64_MAX, wrap64 } from '../u64.js'
+
+/**
+ * The views an address can be taken in. `kernel` is the run-time kernel's own: a linear-map or an image address. `link` is
+ * what System.map and vmlinux say: the image address without the KASLR offset.
+ */
+export type Space = 'kernel' | 'linear' | 'image' | 'link' | 'phys' | 'hyp'
+
+export const SPACES: readonly Space[] = ['kernel', 'linear', 'image', 'link', 'phys', 'hyp']
+
+/** A space in which an address has one meaning: `kernel` is `linear` or `image`, depending on the address. */
+export type ConcreteSpace = Exclude<Space, 'kernel'>
+
+/** A segment of a direction, with what its addresses are before and after. */
+export interface DirectedSegment extends Segment {
+  readonly from: ConcreteSpace
+  readonly to: ConcreteSpace
+}
+
+/** Physically contiguous memory, and whether it is the kernel image. */
+interface Piece extends Range {
+  readonly image: boolean
+}
+
+type Field = keyof HypLayout
+
+/**
+ * Compiles one direction of a layout to the list that every kernel, `explain` and the pictures read: ascending, disjoint.
+ * Within a range every translation of KERNEL-FACTS section 3 is the addition of a constant. Empty when nothing is missing
+ * and yet no memory has both addresses.
+ * @throws MissingFieldError when the layout lacks what the direction needs; HypvaError `HYPVA_LAYOUT` when the direction is
+ * ambiguous (two kernel addresses share a hyp VA)
+ */
+export function compileSegments(layout: HypLayout, from: Space, to: Space): DirectedSegment[] {
+  const source = canonical(layout, from)
+  const target = canonical(layout, to)
+  if ([source, target].every((space) => space === 'image' || space === 'link')) {
+    // Wherever the image lies in memory, its two addresses differ by the KASLR offset alone.
+    layout = { ...layout, kimageVoffset: layout.kimageVoffset ?? 0n }
+  }
+  const offsets = new Offsets(layout)
+  const wanting = new Set<Field>(wantingMemory(layout, source, target))
+  const segments: DirectedSegment[] = []
+
+  for (const piece of memory(layout)) {
+    for (const sourceSpace of viewsOf(piece, source)) {
+      for (const targetSpace of to === 'hyp' && layout.mode === 'vhe'
+        ? sameView(sourceSpace, piece)
+        : targetsOf(piece, target)) {
+        const missing = [...offsets.missing(sourceSpace), ...offsets.missing(targetSpace)]
+        for (const field of missing) wanting.add(field)
+        if (missing.length > 0) continue
+        for (const segment of directed(offsets, piece, sourceSpace, targetSpace)) segments.push(segment)
+      }
+    }
+  }
+  if (segments.length === 0 && wanting.size > 0) {
+    throw new MissingFieldError(`translating ${from} to ${to} addresses`, [...wanting])
+  }
+  return tidy(segments, from)
+}
+
+/**
+ * What the addresses are when nobody says: kernel addresses for `hyp`, kernel and hyp addresses alike for every other space.
+ * The two never meet: kernel addresses are in the upper half of 2^64, hyp addresses below 2^52. Hyp addresses that look like any
+ * number have to be asked for.
+ */
+export function sourceSpaces(layout: HypLayout, from: Space | undefined, to: Space): readonly Space[] {
+  if (from !== undefined) return [from]
+  return to === 'hyp' || layout.mode === 'vhe' || hypLooksLikeNumbers(layout) ? ['kernel'] : ['kernel', 'hyp']
+}
+
+/** Whether linear memory begins at 0 at EL2, so that counters and sizes are hyp addresses as well. */
+export function hypLooksLikeNumbers({ mode, tag, tagVal }: HypLayout): boolean {
+  return mode !== 'vhe' && (tag ?? tagVal) === 0n
+}
+
+/** The segments that lead into a space, and what the layout lacks for some of its source spaces. */
+export interface Directions {
+  readonly segments: readonly DirectedSegment[]
+  /** The source spaces that the layout does not lead from, with what it lacks or what is wrong with it. */
+  readonly refusals: readonly { readonly from: Space; readonly error: HypvaError }[]
+}
+
+/**
+ * Compiles the directions from one space, or from all that `sourceSpaces` gives, to one list.
+ * @throws as `compileSegments`, when the layout leads from none of them
+ */
+export function compileDirections(layout: HypLayout, from: Space | undefined, to: Space): Directions {
+  const segments: DirectedSegment[] = []
+  const refusals: { from: Space; error: HypvaError }[] = []
+  const sources = sourceSpaces(layout, from, to)
+  for (const source of sources) {
+    try {
+      segments.push(...compileSegments(layout, source, to))
+    } catch (error) {
+      if (!(error instanceof HypvaError)) throw error
+      refusals.push({ from: source, error })
+    }
+  }
+  if (refusals.length === sources.length) throw refusals[0]!.error
+  return { segments: segments.sort((a, b) => (a.start < b.start ? -1 : 1)), refusals }
+}
+
+/** With VHE the host itself runs at EL2: hyp addresses are kernel addresses. */
+function canonical(layout: HypLayout, space: Space): Space {
+  return space === 'hyp' && layout.mode === 'vhe' ? 'kernel' : space
+}
+
+/** All memory that the layout knows, in pieces that are the image or are not. */
+function memory(layout: HypLayout): Piece[] {
+  const banks: Piece[] = (layout.dram ?? []).map(({ start, end }) => ({ start, end, image: false }))
+  const image = imagePiece(layout)
+  return image === undefined ? banks : [...banks.flatMap((bank) => without(bank, image)), image]
+}
+
+/** The fields whose absence leaves memory out that the direction speaks of. */
+function wantingMemory(layout: HypLayout, source: Space, target: Space): Field[] {
+  const imageOnly = [source, target].some((space) => space === 'image' || space === 'link')
+  const fields: Field[] = imageOnly ? ['image', 'kimageVoffset'] : ['dram']
+  return fields.filter((field) => layout[field] === undefined)
+}
+
+/** As what a piece's addresses come in: the image's pages have two kernel addresses, others have no image address. */
+function viewsOf(piece: Piece, source: Space): ConcreteSpace[] {
+  if (source === 'kernel') return piece.image ? ['linear', 'image'] : ['linear']
+  return piece.image || (source !== 'image' && source !== 'link') ? [source] : []
+}
+
+/** What a piece's addresses become: at most one space. */
+function targetsOf(piece: Piece, target: Space): ConcreteSpace[] {
+  if (target === 'kernel') return piece.image ? ['image'] : ['linear']
+  return piece.image || (target !== 'image' && target !== 'link') ? [target] : []
+}
+
+/** With VHE kern_hyp_va is the identity: a kernel address stays the one it is. */
+function sameView(source: ConcreteSpace, piece: Piece): ConcreteSpace[] {
+  return source === 'linear' || source === 'image' ? [source] : targetsOf(piece, 'kernel')
+}
+
+function directed(offsets: Offsets, piece: Piece, from: ConcreteSpace, to: ConcreteSpace): DirectedSegment[] {
+  const blocks = offsets.uniform(piece)
+  const reached = from === 'hyp' || to === 'hyp' ? blocks.flatMap((block) => offsets.reached(block)) : blocks
+  return reached.flatMap((block) => {
+    const start = wrap64(block.start + offsets.offset(from, block.start))
+    const size = block.end - block.start
+    const delta = wrap64(offsets.offset(to, block.start) - offsets.offset(from, block.start))
+    const room = U64_MAX + 1n - start
+    if (size <= room) return [{ start, end: start + size, delta, from, to }]
+    // A range that wraps past 2^64 is two.
+    return [
+      { start, end: start + room, delta, from, to },
+      { start: 0n, end: size - room, delta, from, to },
+    ]
+  })
+}
+
+function imagePiece(layout: HypLayout): Piece | undefined {
+  const { image, kimageVoffset } = layout
+  if (image === undefined || kimageVoffset === undefined) return undefined
+  const start = wrap64(image.start - kimageVoffset)
+  return { start, end: start + (image.end - image.start), image: true }
+}
+
+/** The parts of `piece` outside `hole`. */
+function without(piece: Piece, hole: Range): Piece[] {
+  if (hole.end <= piece.start || hole.start >= piece.end) return [piece]
+  const parts: Piece[] = []
+  if (piece.start < hole.start) parts.push({ ...piece, end: hole.start })
+  if (hole.end < piece.end) parts.push({ ...piece, start: hole.end })
+  return parts
+}
+
+/** What is added to a physical address to get its address in each space. */
+class Offsets {
+  private readonly layout: HypLayout
+  private readonly macro: Macro
+  /** pageOffset - physOffset when both are known: physical to linear. */
+  private readonly linear: bigint | undefined
+  /** Blocks that all pieces were cut into, beyond one a piece. */
+  private cuts = 0
+
+  constructor(layout: HypLayout) {
+    this.layout = layout
+    this.macro = macroOf(layout)
+    const { pageOffset, physOffset } = layout
+    this.linear = pageOffset !== undefined && physOffset !== undefined ? wrap64(pageOffset - physOffset) : undefined
+  }
+
+  missing(space: ConcreteSpace): Field[] {
+    const { layout } = this
+    const absent = (...fields: Field[]) => fields.filter((field) => layout[field] === undefined)
+    switch (space) {
+      case 'linear':
+        return absent('pageOffset', 'physOffset')
+      case 'hyp':
+        return this.linear === undefined && layout.hypPhysvirtOffset === undefined
+          ? absent('pageOffset', 'physOffset', 'hypPhysvirtOffset')
+          : []
+      case 'image':
+        return absent('kimageVoffset')
+      case 'link':
+        return absent('kimageVoffset', 'kaslrOffset')
+      default:
+        return []
+    }
+  }
+
+  /** The offset of a space at one physical address; only for spaces of which nothing is missing. */
+  offset(space: ConcreteSpace, phys: bigint): bigint {
+    const { layout } = this
+    switch (space) {
+      case 'linear':
+        return this.linear!
+      case 'hyp': {
+        if (this.linear === undefined) return wrap64(-layout.hypPhysvirtOffset!)
+        return wrap64(applyMacro(this.macro, wrap64(phys + this.linear)) - phys)
+      }
+      case 'image':
+        return layout.kimageVoffset!
+      case 'link':
+        return wrap64(layout.kimageVoffset! - layout.kaslrOffset!)
+      default:
+        return 0n
+    }
+  }
+
+  /** The part of a uniform block that has hyp VAs: an added tag can carry its end beyond the last of them. */
+  reached(block: Range): Range[] {
+    const limit = hypVaEnd(this.layout) - wrap64(block.start + this.offset('hyp', block.start))
+    if (limit >= block.end - block.start) return [block]
+    return limit <= 0n ? [] : [{ start: block.start, end: block.start + limit }]
+  }
+
+  /**
+   * Cuts a piece where its linear address leaves a block of va_mask + 1 bytes. In a sound layout all of DRAM lies in one
+   * block; beyond it kern_hyp_va starts again from the tag.
+   */
+  uniform(piece: Piece): Range[] {
+    const { mask } = this.macro
+    if (this.linear === undefined || mask === U64_MAX) return [piece]
+    const block = mask + 1n
+    const parts: Range[] = []
+    for (let start = piece.start; start < piece.end; ) {
+      const next = start + (block - (wrap64(start + this.linear) & mask))
+      const end = next < piece.end ? next : piece.end
+      parts.push({ start, end })
+      start = end
+      if (parts.length > 1 && ++this.cuts >= MAX_BLOCKS) {
+        throw new HypvaError(
+          'HYPVA_LAYOUT',
+          `layout: the bank ${formatU64(piece.start)}–${formatU64(piece.end)} spans more than ${MAX_BLOCKS} blocks of 2^tagLsb bytes; tagLsb or dram is wrong`,
+        )
+      }
+    }
+    return parts
+  }
+}
+
+/** A layout whose DRAM spans more blocks than this was not made by a kernel. */
+const MAX_BLOCKS = 4096
+
+/** Sorts, refuses overlaps, merges neighbours with one delta. */
+function tidy(segments: DirectedSegment[], from: Space): DirectedSegment[] {
+  segments.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  const merged: DirectedSegment[] = []
+  for (const segment of segments) {
+    const last = merged[merged.length - 1]
+    if (last !== undefined && segment.start < last.end) {
+      throw new HypvaError(
+        'HYPVA_LAYOUT',
+        `layout: ${from} addresses from ${formatU64(segment.start)} to ${formatU64(last.end < segment.end ? last.end : segment.end)} mean two places in memory; dram spans more than tagLsb bits tell apart, or a range is wrong`,
+      )
+    }
+    if (
+      last !== undefined &&
+      segment.start === last.end &&
+      segment.delta === last.delta &&
+      segment.from === last.from &&
+      segment.to === last.to
+    ) {
+      merged[merged.length - 1] = { ...last, end: segment.end }
+    } else {
+      merged.push(segment)
+    }
+  }
+  // What the kernels refuse (Kernel.putSegments) is refused for single addresses as well.
+  const [first] = merged
+  if (first !== undefined && first.end - first.start > U64_MAX) {
+    throw new HypvaError('HYPVA_LAYOUT', `layout: one range of all 2^64 ${from} addresses; dram or image is wrong`)
+  }
+  return merged
+}

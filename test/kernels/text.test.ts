@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.ts'
 import type { Plan } from '../../src/engine/plan.ts'
+import { newCounts } from '../../src/translate/rewriter.ts'
 import { type TagClues, TagWatch } from '../../src/translate/tag-watch.ts'
 import { TextRewriter } from '../../src/translate/text.ts'
 import type { Range } from '../../src/u64.ts'
@@ -82,10 +83,34 @@ const CLUES: TagClues = {
   outputs: [],
 }
 
+interface Reused {
+  readonly rewriter: TextRewriter
+  readonly watch: TagWatch
+}
+/** Rewriters by plan and options. A new one has to make and clear its memory, which takes longer than most texts here. */
+const rewriters = new WeakMap<Plan, Map<string, Reused>>()
+
+/** A rewriter at the beginning of a text. Its memory still holds the previous text, which must not show in this one. */
+function rewriterFor(p: Plan, countAll: boolean, chunk: number, gaps: readonly Range[]): Reused {
+  const byOptions = rewriters.get(p) ?? new Map<string, Reused>()
+  rewriters.set(p, byOptions)
+  const key = `${countAll} ${chunk} ${gaps.length}`
+  const known = byOptions.get(key)
+  if (known !== undefined) {
+    Object.assign(known.rewriter.counts, newCounts())
+    known.rewriter.begin(0, new Uint8Array(0))
+    return known
+  }
+  const watch = new TagWatch(CLUES)
+  const made = { rewriter: new TextRewriter(p, { countAll, chunk, gaps, watch }), watch }
+  byOptions.set(key, made)
+  return made
+}
+
 /** Runs text through a rewriter in pieces of the given sizes (the last one takes the rest). */
 function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, chunk = 65536, gaps: Range[] = []) {
-  const watch = new TagWatch(CLUES)
-  const rewriter = new TextRewriter(p, { countAll, chunk, gaps, watch })
+  const { rewriter, watch } = rewriterFor(p, countAll, chunk, gaps)
+  const before = watch.report()
   const input = latin1(text)
   const out: Uint8Array[] = []
   let at = 0
@@ -102,7 +127,12 @@ function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, ch
   rewriter.space()
   out.push(rewriter.commit(0, true).slice())
   rewriter.end()
-  return { text: fromLatin1(Buffer.concat(out)), counts: rewriter.counts, watched: watch.report() }
+  const { inRegion, own } = watch.report()
+  return {
+    text: fromLatin1(Buffer.concat(out)),
+    counts: rewriter.counts,
+    watched: { inRegion: inRegion - before.inRegion, own: own - before.own },
+  }
 }
 
 /** Every address that lies in no segment. */
@@ -164,6 +194,23 @@ const SAMPLES = [
   'ffff000100000000 FFFF000200000ABC ffff000300000000 ffff00017fffffff ffff000180000000 89b340000000 f9b340000010 89B340000ABC',
 ]
 
+// Words of the alphabet that matters, near the lengths and values that matter.
+const hex = fc.constantFrom(...'0123456789abcdefABCDEF')
+const near = fc
+  .constantFrom(...Object.values(PLANS).flatMap((q) => q.segments.flatMap((s) => [s.start, s.end])))
+  .chain((edge) => fc.bigInt({ min: -3n, max: 3n }).map((d) => BigInt.asUintN(64, edge + d)))
+const word = fc.oneof(
+  near.map((x) => x.toString(16)),
+  near.map((x) => x.toString(16).padStart(16, '0')),
+  near.map((x) => `0x${x.toString(16).toUpperCase()}`),
+  fc
+    .tuple(fc.constantFrom('', '0x', '0X', 'x', '0'), fc.string({ unit: hex, minLength: 0, maxLength: 20 }))
+    .map((t) => t.join('')),
+  fc.string({ unit: 'binary', maxLength: 6 }).map((s) => fromLatin1(latin1(s))),
+  fc.constantFrom(' ', '\n', '_', 'g', '.', '\r\n', '\0', '0', 'x', '\xff', '@', 'G', '`', '/', ':', '['),
+)
+const text = fc.array(word, { maxLength: 60 }).map((words) => words.join(''))
+
 describe.each(Object.keys(PLANS))('text kernel, plan %s', (name) => {
   const p = PLANS[name]!
 
@@ -193,23 +240,6 @@ describe.each(Object.keys(PLANS))('text kernel, plan %s', (name) => {
     for (let shift = 0; shift < 40; shift++) check(p, 'x '.repeat(shift) + text)
     for (const chunk of [1, 7, 17, 18, 19, 20, 64, 100, 4096]) check(p, text.slice(0, 20_000), [], chunk)
   })
-
-  // Words of the alphabet that matters, near the lengths and values that matter.
-  const hex = fc.constantFrom(...'0123456789abcdefABCDEF')
-  const near = fc
-    .constantFrom(...Object.values(PLANS).flatMap((q) => q.segments.flatMap((s) => [s.start, s.end])))
-    .chain((edge) => fc.bigInt({ min: -3n, max: 3n }).map((d) => BigInt.asUintN(64, edge + d)))
-  const word = fc.oneof(
-    near.map((x) => x.toString(16)),
-    near.map((x) => x.toString(16).padStart(16, '0')),
-    near.map((x) => `0x${x.toString(16).toUpperCase()}`),
-    fc
-      .tuple(fc.constantFrom('', '0x', '0X', 'x', '0'), fc.string({ unit: hex, minLength: 0, maxLength: 20 }))
-      .map((t) => t.join('')),
-    fc.string({ unit: 'binary', maxLength: 6 }).map((s) => fromLatin1(latin1(s))),
-    fc.constantFrom(' ', '\n', '_', 'g', '.', '\r\n', '\0', '0', 'x', '\xff', '@', 'G', '`', '/', ':', '['),
-  )
-  const text = fc.array(word, { maxLength: 60 }).map((words) => words.join(''))
 
   test('any text, any cuts', () => {
     fc.assert(

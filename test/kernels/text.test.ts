@@ -6,6 +6,7 @@ import { newCounts } from '../../src/translate/rewriter.ts'
 import { type TagClues, TagWatch } from '../../src/translate/tag-watch.ts'
 import { TextRewriter } from '../../src/translate/text.ts'
 import type { Range } from '../../src/u64.ts'
+import { runs } from '../campaign.ts'
 import { fromLatin1, latin1, rewriteTextOracle, translateOracle } from '../oracle.ts'
 
 type Checked = Extract<Plan, { kind: 'checked' }>
@@ -244,7 +245,7 @@ describe.each(Object.keys(PLANS))('text kernel, plan %s', (name) => {
   test('any text, any cuts', () => {
     fc.assert(
       fc.property(text, fc.array(fc.nat({ max: 80 }), { maxLength: 8 }), (t, cuts) => check(p, t, cuts)),
-      { numRuns: 1500 },
+      { numRuns: runs(1500, 50_000) },
     )
   })
 })
@@ -283,7 +284,7 @@ describe.each([1, 2, 3, 16, 17, 40])('%i segments', (count) => {
       fc.property(text, fc.array(fc.nat({ max: 200 }), { maxLength: 3 }), (words, cuts) =>
         check(p, words.flat().join(''), cuts),
       ),
-      { numRuns: 60 },
+      { numRuns: runs(60, 2000) },
     )
   })
 })

@@ -5,6 +5,7 @@ import type { Machine } from '../../src/layout/types.js'
 import { LAYOUT_NAMES, type LayoutName, namedLayout, type Scale } from '../../src/proposals/layouts.js'
 import { restrictionsFor } from '../../src/proposals/restrictions.js'
 import { verdictOf } from '../../src/proposals/verdict.js'
+import { runs } from '../campaign.ts'
 import { type Observation, observe, type Sizes, type SmallMachine, tagOf } from './model.js'
 
 // Small address spaces: as 52 bits with 48 below them; as 16K pages have it, with 47; 52 bits built and 48 in use; and with
@@ -149,10 +150,10 @@ function* everyMachine(sizes: Sizes): Generator<SmallMachine> {
 
 describe('every layout on every machine of a small space, seen page by page', () => {
   test.each([
-    ['extended, as 52 bits', TINY, 1],
-    ['extended, as 16K pages', PAGES16K, 199],
-    ['a wide build on narrow hardware', NARROW, 5],
-    ['not extended', PLAIN, 5],
+    ['extended, as 52 bits', TINY, runs(7, 1)],
+    ['extended, as 16K pages', PAGES16K, runs(397, 31)],
+    ['a wide build on narrow hardware', NARROW, runs(13, 1)],
+    ['not extended', PLAIN, runs(13, 1)],
   ] as const)('%s', (_, sizes, step) => {
     let cases = 0
     let n = 0
@@ -165,7 +166,7 @@ describe('every layout on every machine of a small space, seen page by page', ()
         cases += seen.hypOf.length
       }
     }
-    expect(cases).toBeGreaterThan(200_000)
+    expect(cases).toBeGreaterThan(runs(50_000, 200_000))
     // The comparison is worth something only where there is something to see.
     const extended = ['idmap-collision', 'memory-not-mapped', 'no-private-room', 'private-collision', 'start-up-check']
     const classic = ['no-private-room', 'private-collision']
@@ -274,8 +275,8 @@ describe('restrictions', () => {
   }
 
   test.each([
-    ['extended, as 52 bits', TINY, 47],
-    ['with a quarter above the windows', QUARTERED, 200_003],
+    ['extended, as 52 bits', TINY, runs(347, 11)],
+    ['with a quarter above the windows', QUARTERED, runs(600_011, 50_021)],
   ] as const)('are what trying every place of the kernel and every limit for memory finds: %s', (_, sizes, step) => {
     let n = 0
     const kinds = new Map<string, number>()

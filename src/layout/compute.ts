@@ -27,6 +27,8 @@ import type { Generation, HypLayout, Machine } from './types.js'
  * @returns every field that the machine determines; mode vhe has no tag
  * @throws HypvaError `HYPVA_MACHINE` for a bad or contradictory description, and when free tag bits are random but neither
  *   `random` nor `tagVal` is given; `HYPVA_KERNEL_VERSION` for an unknown version
+ * @example
+ * computeLayout(machine).tagVal // 0x11367n
  */
 export function computeLayout(machine: Machine): HypLayout {
   machineOf(machine, 'bigint')
@@ -106,6 +108,8 @@ export function layoutIn(machine: Machine, geometry: Geometry, choose: TagChoice
  * The RAM that a machine has and its layout has not: what arm64_memblock_init() removed because the linear map cannot hold
  * it. Physical, half-open, ascending.
  * @param layout of `computeLayout(machine)`
+ * @example
+ * droppedMemory(machine, layout) // []
  */
 export function droppedMemory(machine: Machine, layout: HypLayout): Range[] {
   return subtract(joinTouching(machine.dram), layout.dram ?? [])

@@ -23,7 +23,11 @@ export const HOW_TO_LEARN: Readonly<Partial<Record<keyof HypLayout, string>>> = 
   hypPhysvirtOffset: 'it follows from tag, dram, pageOffset and physOffset, or from a panic\'s "Hyp Offset"',
 }
 
-/** The error for a translation that needs fields the layout does not have: it names each and how to learn it. */
+/**
+ * The error for a translation that needs fields the layout does not have: it names each and how to learn it.
+ * @example
+ * createTranslator({ tagLsb: 31, tagVal: 0x11367n }, { from: 'hyp', to: 'phys' }) // throws HYPVA_MISSING_FIELD
+ */
 export class MissingFieldError extends HypvaError {
   readonly fields: readonly (keyof HypLayout)[]
   constructor(what: string, fields: readonly (keyof HypLayout)[]) {

@@ -135,7 +135,11 @@ const RULES: readonly GenerationRules[] = [
   },
 ]
 
-/** Every generation, oldest first. */
+/**
+ * Every generation, oldest first.
+ * @example
+ * GENERATIONS.includes('5.15') // true
+ */
 export const GENERATIONS: readonly Generation[] = RULES.map((rules) => rules.generation)
 
 /** The rules of `generation`. */
@@ -167,6 +171,9 @@ export function parseGeneration(name: string): Generation {
  * (KERNEL-FACTS section 1), is refused.
  * @param kernelVersion "6.12", "6.1.0-56-arm64", "v5.10", "7.3.4+deb13"
  * @throws HypvaError `HYPVA_KERNEL_VERSION`
+ * @example
+ * generationOf('6.1.0-56-arm64') // '5.15'
+ * generationOf('six') // throws HYPVA_KERNEL_VERSION
  */
 export function generationOf(kernelVersion: string): Generation {
   const match = /^v?(\d{1,4})\.(\d{1,4})(?:\.\d+)*(?:[-+~_][\w.+~-]*|\.el\d[\w.+~-]*)?$/.exec(kernelVersion)

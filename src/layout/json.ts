@@ -8,6 +8,8 @@ import type { HypLayout, Machine } from './types.js'
 /**
  * A layout out of JSON text (format hypva-layout/1).
  * @throws HypvaError `HYPVA_LAYOUT` with line and column for text that is no JSON, else with the field
+ * @example
+ * parseLayout('{"format":"hypva-layout/1","tagLsb":31,"tagVal":"0x11367"}').tagVal // 0x11367n
  */
 export function parseLayout(text: string): HypLayout {
   return validateLayout(parseJson(text, 'layout', 'HYPVA_LAYOUT'))
@@ -18,6 +20,8 @@ export function parseLayout(text: string): HypLayout {
  * @param overrides fields, in the JSON's own form, that take the place of the text's; the whole is then checked
  * @param dropped fields of the text to leave out
  * @throws HypvaError `HYPVA_MACHINE` with line and column or the field; `HYPVA_KERNEL_VERSION`
+ * @example
+ * parseMachine(machineText).dram // [{ start: 0x40000000n, end: 0xc0000000n }]
  */
 export function parseMachine(
   text: string,
@@ -90,6 +94,8 @@ export const LAYOUT_FIELDS = [
 /**
  * JSON text of a layout: fields in a fixed order, indented by two, a newline at the end.
  * @throws as checkLayout does
+ * @example
+ * formatLayout(parseLayout(layoutText)) // layoutText
  */
 export function formatLayout(layout: HypLayout): string {
   return formatLayoutFields(layoutOf(layout, 'bigint'))

@@ -48,6 +48,8 @@ export function macroOf(layout: HypLayout): Macro {
  * The kernel's macro: takes any 64-bit address and gives one, so a user, vmalloc, image or tagged address silently becomes
  * the hyp VA of some linear page. Idempotent.
  * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint; HypvaError `HYPVA_LAYOUT` as `macroOf` does
+ * @example
+ * kernHypVa({ tagLsb: 31, tagVal: 0x11367n }, 0xffff6f3700ef1c00n) // 0x89b380ef1c00n
  */
 export function kernHypVa(layout: HypLayout, address: bigint): bigint {
   assertU64(address, 'address')

@@ -38,6 +38,9 @@ const PLACEHOLDER = [0x9240_0000, 0x93c0_0400, 0x9100_0000, 0x9140_0000, 0x93c0_
  * @returns five unsigned 32-bit words
  * @throws HypvaTypeError, HypvaRangeError `HYPVA_ARGUMENT` for a bad register; HypvaError `HYPVA_LAYOUT` without mask and tag,
  *   `HYPVA_PATCH` for a layout with a `tag` in place, which no kernel has patched in
+ * @example
+ * const words = encodePatch({ tagLsb: 33, tagVal: 0x24n }, 0)
+ * words // [0x92408000, 0x93c08400, 0x91009000, 0x91000000, 0x93c07c00]
  */
 export function encodePatch(layout: HypLayout, register: number): number[] {
   if (typeof register !== 'number' || !Number.isInteger(register)) {
@@ -62,6 +65,8 @@ export function encodePatch(layout: HypLayout, register: number): number[] {
  * Reads mask and tag back from five words: exactly what a kernel writes, and nothing else, is `patched`.
  * @param words five unsigned 32-bit words
  * @throws HypvaTypeError, HypvaRangeError `HYPVA_ARGUMENT` unless `words` is five unsigned 32-bit integers
+ * @example
+ * decodePatch([0x92408000, 0x93c08400, 0x91009000, 0x91000000, 0x93c07c00]).tagVal // 0x24n
  */
 export function decodePatch(words: ArrayLike<number>): PatchResult {
   if (words?.length !== 5) {

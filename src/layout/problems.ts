@@ -28,6 +28,8 @@ const PATCHED_TAG_BITS = 24
 /**
  * What is wrong with a layout, as far as its fields tell; empty for a sound one and for mode vhe.
  * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
+ * @example
+ * layoutProblems(layout) // []
  */
 export function layoutProblems(layout: HypLayout): LayoutProblem[] {
   if (layout.mode === 'vhe') return []

@@ -55,6 +55,8 @@ const MAX_VA_BITS = 52
 /**
  * What is known of the kernel's address space, in address order and without overlaps. A layout that says little gives a
  * short list; `kernel-other` is not listed.
+ * @example
+ * kernelRegions(layout).at(-1).kind // 'image'
  */
 export function kernelRegions(layout: HypLayout): LocatedRegion[] {
   const regions: LocatedRegion[] = []
@@ -76,6 +78,8 @@ export function kernelRegions(layout: HypLayout): LocatedRegion[] {
  * What is known of EL2's address space, in address order; empty in mode vhe, where EL2 is the host's. Ranges overlap only
  * in broken layouts, and where the private range can grow into linear memory unnoticed (KERNEL-FACTS section 4).
  * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
+ * @example
+ * hypRegions(layout).map(({ kind }) => kind) // ['private', 'idmap', 'hyp-linear']
  */
 export function hypRegions(layout: HypLayout): LocatedRegion[] {
   if (layout.mode === 'vhe') return []
@@ -85,6 +89,8 @@ export function hypRegions(layout: HypLayout): LocatedRegion[] {
 /**
  * What a kernel address is.
  * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint
+ * @example
+ * classifyKernelVa(layout, 0xffffad4306ef1c00n).kind // 'image'
  */
 export function classifyKernelVa(layout: HypLayout, address: bigint): Region {
   assertU64(address, 'address')
@@ -110,6 +116,8 @@ export function classifyKernelVa(layout: HypLayout, address: bigint): Region {
 /**
  * What an address at EL2 is; in mode vhe EL2 has the host's addresses.
  * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint; HypvaError `HYPVA_LAYOUT` without mask and tag
+ * @example
+ * classifyHypVa(layout, 0x40eed000n).kind // 'idmap'
  */
 export function classifyHypVa(layout: HypLayout, address: bigint): Region {
   if (layout.mode === 'vhe') return classifyKernelVa(layout, address)

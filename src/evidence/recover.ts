@@ -9,6 +9,7 @@ import { type Conclusions, type Conflict, conclude, type Values } from './infer/
 import { factsOfPairs, NO_TAG, solveTag } from './infer/tag.js'
 import { type EvidenceKind, readEvidence } from './read.js'
 
+/** Options of `recoverLayout`. */
 export interface RecoverOptions {
   /** Names of sources to believe where others disagree. */
   readonly prefer?: readonly string[]
@@ -39,8 +40,10 @@ export interface Recovery {
 /**
  * Recovers a layout from evidence: raw memory, ELF cores, logs and panics, /proc/iomem, vmcoreinfo, symbol tables, known
  * pairs, a debugger's output, layouts; each told by its content.
- * @example recoverLayout([bytesSource('panic.txt', text), bytesSource('text.bin', bytes)]).layout.tagVal
  * @throws whatever a source throws when its first bytes cannot be read
+ * @example
+ * const found = recoverLayout([bytesSource('known.json', layoutText)])
+ * found.layout.tagVal // 0x11367n
  */
 export function recoverLayout(evidence: readonly ByteSource[], options: RecoverOptions = {}): Recovery {
   const { prefer = [], given = {}, exhaustive = false } = options

@@ -21,6 +21,7 @@ import { type Instruction, recognise } from './instructions.js'
 import { type PrintedAddress, type PrintedPanic, parsePanics } from './parse.js'
 import { isPrinted, PanicSymbols } from './symbols.js'
 
+/** Options of `decodePanics`. */
 export interface DecodeOptions extends NameOptions {
   /** Of the boot that panicked. One of another boot is recognised by its Hyp Offset and not used. */
   readonly layout?: HypLayout
@@ -47,6 +48,7 @@ export interface NamedPlace extends Places {
 /** What FAR is. `stale`: left over from an earlier abort, this exception did not set it. */
 export type FarKind = 'hyp' | 'host' | 'guest' | 'stale' | 'unknown'
 
+/** FAR_EL2, and which address space it belongs to. */
 export interface DecodedFar extends Places {
   readonly value: bigint
   readonly kind: FarKind
@@ -55,6 +57,7 @@ export interface DecodedFar extends Places {
   readonly name?: string
 }
 
+/** HPFAR_EL2, decoded. */
 export interface DecodedHpfar {
   readonly value: bigint
   /** The faulting intermediate physical page, 4 KiB aligned. */
@@ -92,7 +95,8 @@ export interface DecodedPanic {
  * @returns one entry a panic, in the order of the log; none when it holds no hyp panic
  * @throws HypvaError `HYPVA_SYMBOLS` for tables of another kernel
  * @example
- * decodePanics(text, { symbols: [parseSymbols(systemMap)] })[0].pc.name // '__kvm_vcpu_run+0x24/0x718 [nVHE]'
+ * const [panic] = decodePanics(panicLog)
+ * panic.diagnoses[0].kind // 'brk'
  */
 export function decodePanics(log: string | Uint8Array | ByteSource, options: DecodeOptions = {}): DecodedPanic[] {
   const source = typeof log === 'string' || log instanceof Uint8Array ? bytesSource('log', log) : log

@@ -5,6 +5,7 @@ import type { AddressFacts } from './addresses.js'
 import type { DecodedPanic } from './decode.js'
 import { isTranslationFault } from './esr.js'
 
+/** Causes that a diagnosis distinguishes. */
 export type DiagnosisKind =
   | 'missing-kern-hyp-va'
   | 'null-pointer'

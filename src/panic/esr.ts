@@ -148,7 +148,11 @@ export interface Syndrome {
   readonly brk?: { readonly immediate: number; readonly use: string }
 }
 
-/** Decodes ESR_EL2 as an exception to EL2 leaves it. */
+/**
+ * Decodes ESR_EL2 as an exception to EL2 leaves it.
+ * @example
+ * decodeEsr(0xf2000800n).exceptionClass.code // 0x3c
+ */
 export function decodeEsr(value: bigint): Syndrome {
   const bits = (low: number, count = 1) => Number((value >> BigInt(low)) & ((1n << BigInt(count)) - 1n))
   const code = bits(26, 6)
@@ -406,7 +410,11 @@ const STATUS_BITS: readonly (readonly [number, string, string])[] = [
   [6, 'F', 'FIQs masked'],
 ]
 
-/** Decodes SPSR_EL2, which the panic prints as PS. */
+/**
+ * Decodes SPSR_EL2, which the panic prints as PS.
+ * @example
+ * decodePs(0x3c9n).mode // 'EL2h'
+ */
 export function decodePs(value: bigint): ProgramStatus {
   const number = Number(value & 0x1fn)
   const aarch32 = (number & 0x10) !== 0
@@ -447,7 +455,11 @@ export interface TranslationResult {
 /** What KVM gives a guest's registers that the architecture leaves unknown at reset: reset_unknown() of arch/arm64/kvm/sys_regs.c. */
 const RESET_UNKNOWN = 0x1de7ec7edbadc0den
 
-/** Decodes PAR_EL1: DDI 0487, "PAR_EL1", the 64-bit format. */
+/**
+ * Decodes PAR_EL1: DDI 0487, "PAR_EL1", the 64-bit format.
+ * @example
+ * decodePar(0x1n).failed // true
+ */
 export function decodePar(value: bigint): TranslationResult {
   const bits = (low: number, count = 1) => Number((value >> BigInt(low)) & ((1n << BigInt(count)) - 1n))
   const failed = bits(0) === 1
@@ -486,7 +498,11 @@ export function decodePar(value: bigint): TranslationResult {
   }
 }
 
-/** HPFAR_EL2's FIPA, bits 47:4 (DDI 0487, "HPFAR_EL2"): the page of the intermediate physical address, in bytes. */
+/**
+ * HPFAR_EL2's FIPA, bits 47:4 (DDI 0487, "HPFAR_EL2"): the page of the intermediate physical address, in bytes.
+ * @example
+ * hpfarPage(0x4792000n) // 0x479200000n
+ */
 export function hpfarPage(hpfar: bigint): bigint {
   // Bit 63 is NS, the rest reserved.
   return (hpfar & 0x0000_ffff_ffff_fff0n) << 8n

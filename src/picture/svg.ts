@@ -68,6 +68,8 @@ const STYLE = `
  * @param subject a layout, or one of the verdicts of `checkProposals`
  * @returns SVG text, a newline at its end
  * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
+ * @example
+ * renderSvg(layout).startsWith('<svg ') // true
  */
 export function renderSvg(subject: Subject): string {
   const scene = sceneOf(subject)

@@ -4,6 +4,7 @@ import { describe } from '../u64.js'
 import { type Box, type BoxKind, type Subject, sceneOf, weightOf } from './scene.js'
 import { sizeText } from './size.js'
 
+/** Options of `renderText`. */
 export interface TextOptions {
   /** Columns there are; at least 60, default 80. */
   readonly width?: number
@@ -34,6 +35,8 @@ const GLYPHS: Readonly<Record<BoxKind, string>> = {
  * has an arrow.
  * @returns lines of at most `width` columns, a newline at the end
  * @throws HypvaError `HYPVA_ARGUMENT` for a width below 60, `HYPVA_LAYOUT` without mask and tag
+ * @example
+ * renderText(layout, { width: 72 }).split('\n').every((line) => line.length <= 72) // true
  */
 export function renderText(subject: Subject, options: TextOptions = {}): string {
   const { width = 80, paint = (_, text) => text } = options

@@ -25,7 +25,7 @@ export interface ProposalVerdict extends Verdict {
  * @param names the layouts wanted; all of them when absent
  * @throws HypvaError `HYPVA_MACHINE` for a bad description
  * @example
- * checkProposals(machine, ['low-window-48'])[0].missing // { start: 0xf000000000000n, end: 0xf800000000000n }
+ * checkProposals(machine52, ['low-window-48'])[0].missing // { start: 0xf000000000000n, end: 0xf800000000000n }
  */
 export function checkProposals(machine: Machine, names: readonly LayoutName[] = LAYOUT_NAMES): ProposalVerdict[] {
   const subject = placedMachine(machine)

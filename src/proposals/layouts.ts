@@ -75,7 +75,11 @@ const RULES: readonly Rule[] = [
   { name: 'vhe', summary: 'the host itself at EL2', generation: (own) => (isSince(own, '5.12') ? own : '5.12') },
 ]
 
-/** Every name, in the order of the thread. */
+/**
+ * Every name, in the order of the thread.
+ * @example
+ * LAYOUT_NAMES.includes('cap-51') // true
+ */
 export const LAYOUT_NAMES: readonly LayoutName[] = RULES.map(({ name }) => name)
 
 /** One line on a layout. */

@@ -28,6 +28,8 @@ export interface SweepChange {
  * as offsets in the linear map, and finds each place where a verdict changes. What is moved has a bank of its own, of the
  * size to which memstart_addr is aligned.
  * @throws HypvaError as `checkProposals` does
+ * @example
+ * sweepProposals(machine52, ['cap-51']).length > 0 // true
  */
 export function sweepProposals(machine: Machine, names: readonly LayoutName[] = LAYOUT_NAMES): SweepChange[] {
   const { physOffset: _, ...placed } = placedMachine(machine)

@@ -25,6 +25,7 @@ export type ReasonKind =
   /** The patched code cannot carry the tag. */
   | 'tag-overflow'
 
+/** One reason why a layout does not work on a machine. */
 export interface Reason {
   readonly kind: ReasonKind
   /** One line, with the numbers. */

@@ -18,7 +18,7 @@ const EXPECTED = 'expected /proc/kallsyms, System.map, nm output or an ELF vmlin
  * @param source what messages call it
  * @throws HypvaError `HYPVA_SYMBOLS` for what is none of these, or has no addresses (a kallsyms read without privilege)
  * @example
- * parseSymbols(readFileSync('/proc/kallsyms'), '/proc/kallsyms')
+ * parseSymbols(kallsyms).hasName('__kvm_nvhe___host_hvc') // true
  */
 export function parseSymbols(data: Uint8Array | string, source = 'symbols'): SymbolTable {
   const lines = readLines(data, source)

@@ -44,6 +44,9 @@ export interface NameOptions {
 /**
  * Symbols by address, sorted. Columns, not objects: a kernel has a quarter of a million. Entry i covers the addresses up to
  * the start of entry i + 1; an entry without a name is a hole.
+ * @example
+ * const table = parseSymbols('ffff800008000000 T _text\nffff800008001000 T _stext\n')
+ * table.locate(0xffff800008000010n).offset // 0x10n
  */
 export class SymbolTable {
   /** What messages call it: the file. */
@@ -165,7 +168,12 @@ export function nameParts(symbol: SymbolEntry, { rawNames = false }: NameOptions
   return [`${nvhe ? name.slice(NVHE_PREFIX.length) : name}+0x`, `/0x${size.toString(16)}${from}${mark}`]
 }
 
-/** `handle_trap+0x8c/0x180 [nVHE]`: as the kernel prints it, but for the nVHE object's prefix, which becomes a mark. */
+/**
+ * `handle_trap+0x8c/0x180 [nVHE]`: as the kernel prints it, but for the nVHE object's prefix, which becomes a mark.
+ * @example
+ * const symbol = { name: '__kvm_nvhe_handle_trap', start: 0xffff800008001000n, size: 0x180n }
+ * formatName({ symbol, offset: 0x8cn }) // 'handle_trap+0x8c/0x180 [nVHE]'
+ */
 export function formatName({ symbol, offset }: Located, options: NameOptions = {}): string {
   const [front, behind] = nameParts(symbol, options)
   return `${front}${offset.toString(16)}${behind}`

@@ -115,6 +115,8 @@ function runAt(engine: Engine, at: number, plan: Plan, count: number): EngineRes
  * @returns output
  * @throws HypvaTypeError, HypvaRangeError (`HYPVA_ARGUMENT`) for other arrays, one without memory (its buffer transferred or
  * made smaller), or a short output
+ * @example
+ * kernHypVaBatch({ tagLsb: 31, tagVal: 0x11367n }, BigUint64Array.of(0n))[0] // 0x89b380000000n
  */
 export function kernHypVaBatch(layout: HypLayout, input: BigUint64Array, output?: BigUint64Array): BigUint64Array {
   if (lastMacro === undefined || !sameMacro(lastMacro.layout, layout)) {

@@ -45,7 +45,15 @@ const HELD = 18
 const CONTEXT = 3
 const KERNEL_HALF = 1n << 63n
 
-/** Counts the addresses of a stream by region and by symbol. What it "rewrites" is nothing: `commit` returns no bytes. */
+/**
+ * Counts the addresses of a stream by region and by symbol. What it "rewrites" is nothing: `commit` returns no bytes.
+ * @example
+ * const census = new Census(layout)
+ * const text = new TextEncoder().encode('pc 0x89b380ef1c00\n')
+ * census.space().set(text)
+ * census.commit(text.length, true)
+ * census.result().addresses // 1
+ */
 export class Census implements Rewriter {
   readonly counts: RewriteCounts = newCounts()
   private readonly engine: Engine

@@ -11,6 +11,7 @@ import { assertBatch } from './batch.js'
 import { compileSegments, type Space } from './directions.js'
 import { NameTable } from './name-table.js'
 
+/** Options of `createNamer`. */
 export interface NamerOptions extends NameOptions {
   /**
    * What the addresses are. Absent: kernel and hyp addresses together, which no bit pattern confuses. Link-time addresses have to
@@ -41,7 +42,11 @@ export interface NameBatch {
 /** Addresses a turn: their tile, and what comes out of it, stay in the first-level cache. */
 const TILE = 1024
 
-/** Names addresses of one layout by the symbols of its kernel. */
+/**
+ * Names addresses of one layout by the symbols of its kernel.
+ * @example
+ * createNamer(layout, symbols).locate(0x89b380ef1138n).symbol.name // '__kvm_nvhe___host_hvc'
+ */
 export class Namer {
   /** All tables as one, at run-time addresses. */
   readonly symbols: SymbolTable
@@ -145,7 +150,7 @@ export class Namer {
  * @throws HypvaError `HYPVA_SYMBOLS` for a table that belongs to another kernel or boot, and when hyp addresses are to be named
  *   and no table has symbols of the hypervisor; MissingFieldError when the layout does not tell where the image is
  * @example
- * createNamer(layout, parseSymbols(kallsyms)).name(0x89b380ef1c00n) // '__kvm_hyp_host_vector+0x400/0x800 [nVHE]'
+ * createNamer(layout, symbols).name(0x89b380ef1138n) // '__host_hvc+0x0/0x6c8 [nVHE]'
  */
 export function createNamer(
   layout: HypLayout,

@@ -42,7 +42,11 @@ export interface TranslatorOptions {
   readonly rawNames?: boolean
 }
 
-/** An address that lies in no segment of a translation. `reason` says where it lies instead. */
+/**
+ * An address that lies in no segment of a translation. `reason` says where it lies instead.
+ * @example
+ * createTranslator(layout, { from: 'hyp', to: 'kernel' }).translate(0x1000n) // throws HYPVA_MISS
+ */
 export class MissError extends HypvaError {
   readonly address: bigint
   readonly reason: string
@@ -230,8 +234,9 @@ export class Translator {
  * @throws MissingFieldError (`HYPVA_MISSING_FIELD`) when the layout lacks a field the direction needs, named with the ways
  * to learn it; HypvaError (`HYPVA_LAYOUT`) for a layout that contradicts itself
  * @example
- * createTranslator(layout, { to: 'phys' }).translate(0x89b380ef1c00n) // a hyp address: 0x40ef1c00n
- * createTranslator(layout, { to: 'phys' }).translate(0xffffad4306ef1c00n) // a kernel address: 0x40ef1c00n
+ * const toPhys = createTranslator(layout, { to: 'phys' })
+ * toPhys.translate(0x89b380ef1c00n) // 0x40ef1c00n
+ * toPhys.translate(0xffffad4306ef1c00n) // 0x40ef1c00n
  */
 export function createTranslator(layout: HypLayout, options: TranslatorOptions = {}): Translator {
   checkLayout(layout)

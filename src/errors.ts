@@ -30,7 +30,11 @@ export type HypvaErrorCode =
   /** A binary stream whose length is not a multiple of 8 bytes. */
   | 'HYPVA_TRUNCATED'
 
-/** An error of hypva's own; `code` is stable, the message is for people. */
+/**
+ * An error of hypva's own; `code` is stable, the message is for people.
+ * @example
+ * createTranslator({ tagLsb: 31, tagVal: 0x11367n }, { to: 'phys' }) // throws HYPVA_MISSING_FIELD
+ */
 export class HypvaError extends Error {
   readonly code: HypvaErrorCode
   constructor(code: HypvaErrorCode, message: string) {
@@ -40,7 +44,11 @@ export class HypvaError extends Error {
   }
 }
 
-/** A `TypeError` with a stable `code`. */
+/**
+ * A `TypeError` with a stable `code`.
+ * @example
+ * kernHypVa(layout, 4096) // throws HYPVA_U64_TYPE
+ */
 export class HypvaTypeError extends TypeError {
   readonly code: HypvaErrorCode
   constructor(code: HypvaErrorCode, message: string) {
@@ -50,7 +58,11 @@ export class HypvaTypeError extends TypeError {
   }
 }
 
-/** A `RangeError` with a stable `code`. */
+/**
+ * A `RangeError` with a stable `code`.
+ * @example
+ * kernHypVa(layout, -1n) // throws HYPVA_U64_RANGE
+ */
 export class HypvaRangeError extends RangeError {
   readonly code: HypvaErrorCode
   constructor(code: HypvaErrorCode, message: string) {

@@ -1,7 +1,6 @@
 export type { Segment } from './engine/segments.js'
 export { HypvaError, type HypvaErrorCode, HypvaRangeError, HypvaTypeError } from './errors.js'
-export type { Note, Provenance } from './evidence/facts.js'
-export type { Conflict } from './evidence/infer/rules.js'
+export type { Conflict, Note, Provenance } from './evidence/facts.js'
 export type { EvidenceKind } from './evidence/read.js'
 export { type RecoverOptions, type Recovery, recoverLayout } from './evidence/recover.js'
 export { computeLayout, droppedMemory } from './layout/compute.js'

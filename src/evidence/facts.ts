@@ -1,3 +1,4 @@
+import { LAYOUT_FIELDS } from '../layout/json.js'
 import type { HypLayout, Mode } from '../layout/types.js'
 import { ownText } from '../source.js'
 import type { Range } from '../u64.js'
@@ -38,6 +39,9 @@ export interface Quantities extends Required<HypLayout> {
 
 export type Quantity = keyof Quantities
 
+/** The values known at some stage of the reasoning. */
+export type Values = Partial<Quantities>
+
 /** How something is known: which file, which line or offset in it, by which rule. */
 export interface Provenance {
   readonly file: string
@@ -45,20 +49,30 @@ export interface Provenance {
   readonly rule: string
 }
 
-/** The rule by which a layout's own fields are known. */
-export const LAYOUT_FILE = 'layout file'
+/** The provenance of a fact, without the rest of it. */
+export function provenanceOf({ file, where, rule }: Provenance): Provenance {
+  return { file, where, rule }
+}
+
+/** Evidence that disagrees about one field: each value with where it comes from. */
+export interface Conflict {
+  readonly field: string
+  readonly sides: readonly { readonly value: unknown; readonly provenance: readonly Provenance[] }[]
+}
 
 /** One statement of one piece of evidence, or one that follows from others. */
 export interface Fact<Q extends Quantity = Quantity> extends Provenance {
   readonly field: Q
   readonly value: Quantities[Q]
   /**
-   * 2: said by the person. 1: of a preferred file. 0: any other. -1: likely, used where nothing better says otherwise. A derived
-   * fact has the least of those it rests on.
+   * 2: given by the caller. 1: from a preferred file. 0: from any other. -1: likely, used where nothing better says otherwise. A
+   * derived fact has the lowest priority of those it rests on.
    */
   readonly priority: number
   /** For a derived fact: every quantity it rests on, directly or not. */
   readonly ancestors?: ReadonlySet<Quantity>
+  /** A layout says it, as one of its fields. */
+  readonly ofLayout?: true
   /** For a derived fact: the places in the evidence that it rests on. */
   readonly roots?: readonly Place[]
 }
@@ -86,14 +100,14 @@ export interface Note {
   readonly text: string
 }
 
-/** Everything read from the evidence, before anything is concluded. */
+/** What has been read of one file, before anything is concluded. */
 export interface Findings {
-  readonly facts: Fact[]
-  readonly pairs: Pair[]
-  readonly hypAddresses: HypAddress[]
-  readonly notes: Note[]
+  readonly facts: readonly Fact[]
+  readonly pairs: readonly Pair[]
+  readonly hypAddresses: readonly HypAddress[]
+  readonly notes: readonly Note[]
   /** Tags that whole groups of patched sequences show, when there is more than one. */
-  readonly rivals: Tag[]
+  readonly rivals: readonly Tag[]
 }
 
 export interface Tag {
@@ -149,7 +163,7 @@ const MOST_PAIRS = 100_000
 const MOST_NOTES = 100
 
 /** Collects what one file says. */
-export class FileFindings {
+export class FileFindings implements Findings {
   readonly pairs: Pair[] = []
   readonly hypAddresses: HypAddress[] = []
   readonly notes: Note[] = []
@@ -172,6 +186,16 @@ export class FileFindings {
   say<Q extends Quantity>(field: Q, value: Quantities[Q], where: string, rule: string, priority = this.priority): void {
     const own = typeof value === 'string' ? ownText(value) : value
     this.list.add({ field, value: own, file: this.file, where, rule, priority } as Fact)
+  }
+
+  /** Says every field of a layout, or of a part of one. */
+  sayLayout(layout: Partial<HypLayout>, rule = 'layout file'): void {
+    const { file, priority } = this
+    for (const field of LAYOUT_FIELDS) {
+      const value = layout[field]
+      if (value === undefined) continue
+      this.list.add({ field, value, file, where: field, rule, priority, ofLayout: true } as Fact)
+    }
   }
 
   pair(kernel: bigint | undefined, symbol: string | undefined, hyp: bigint, where: string): void {

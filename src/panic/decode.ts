@@ -3,8 +3,8 @@ import { formatLayout } from '../layout/json.js'
 import { type HypClassifier, hypClassifier } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, bytesSource } from '../source.js'
-import { cannotNameHyp } from '../symbols/place.js'
-import { formatName, type Located, type NameOptions, type SymbolTable } from '../symbols/table.js'
+import { cannotNameHyp } from '../symbols/hyp-names.js'
+import { formatName, isPrinted, type Located, type NameOptions, type SymbolTable } from '../symbols/table.js'
 import { formatU64, wrap64 } from '../u64.js'
 import { AddressFacts, type Places } from './addresses.js'
 import { type Diagnosis, diagnose } from './diagnose.js'
@@ -19,7 +19,7 @@ import {
 } from './esr.js'
 import { type Instruction, recognise } from './instructions.js'
 import { type PrintedAddress, type PrintedPanic, parsePanics } from './parse.js'
-import { isPrinted, PanicSymbols } from './symbols.js'
+import { PanicSymbols } from './symbols.js'
 
 /** Options of `decodePanics`. */
 export interface DecodeOptions extends NameOptions {

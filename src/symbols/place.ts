@@ -1,14 +1,36 @@
 import { HypvaError } from '../errors.js'
-import { isSince } from '../layout/generations.js'
 import type { HypLayout } from '../layout/types.js'
-import { formatU64, wrap64 } from '../u64.js'
+import { formatU64, type Range, wrap64 } from '../u64.js'
 import { isLinkBase } from './line.js'
-import { isNvhe, SymbolTable } from './table.js'
+import { formatName, isNvhe, isPrinted, type SymbolTable } from './table.js'
 
-/** _stext lies behind _text by the header's section: 64 KiB since 5.11 or so, one page or less before. */
+/** _stext lies this far behind _text at most: 64 KiB since 5.11 or so, one page or less before. */
 const MOST_HEAD = 0x10000n
 /** Two images of one kernel end at the same place; what reports an end may round it to a segment. */
 const SEGMENT_ALIGN = 0x10000n
+
+/** Where the image begins by a table's own addresses: at the landmark, or up to `slack` bytes before it. */
+interface Head {
+  readonly name: '_text' | '_stext'
+  readonly address: bigint
+  readonly slack: bigint
+}
+
+function headOf({ landmarks }: SymbolTable): Head | undefined {
+  const text = landmarks.get('_text')
+  if (text !== undefined) return { name: '_text', address: text, slack: 0n }
+  const stext = landmarks.get('_stext')
+  return stext === undefined ? undefined : { name: '_stext', address: stext, slack: MOST_HEAD }
+}
+
+/** What to add to a table's addresses so that its image begins at `start`: 0 or `offset`; undefined when it fits neither way. */
+function shiftTo(start: bigint, { address, slack }: Head, offset: bigint | undefined): bigint | undefined {
+  return [0n, offset].find((shift) => shift !== undefined && wrap64(address + shift - start) <= slack)
+}
+
+function isLinked(address: bigint): boolean {
+  return isLinkBase(address) || isLinkBase(wrap64(address - MOST_HEAD))
+}
 
 /**
  * What to add to a table's addresses so that they are those of the kernel where it runs: 0 for a table of this boot
@@ -19,36 +41,27 @@ export function placeSymbols(table: SymbolTable, layout: HypLayout): bigint {
   const { image, kaslrOffset } = layout
   // Modules alone are where they are.
   if (!table.modules.includes(undefined)) return 0n
-  const text = table.landmarks.get('_text')
-  const head = text ?? table.landmarks.get('_stext')
-  const [name, slack] = text === undefined ? ['_stext', MOST_HEAD] : ['_text', 0n]
+  const head = headOf(table)
   if (image === undefined) {
     if (head === undefined || kaslrOffset === undefined) return byIdmap(table, layout, head)
-    if (linkedAt(head)) return kaslrOffset
-    if (linkedAt(wrap64(head - kaslrOffset))) return 0n
+    if (isLinked(head.address)) return kaslrOffset
+    if (isLinked(wrap64(head.address - kaslrOffset))) return 0n
     throw misfit(
       table,
-      `${name} is at ${formatU64(head)}, no link address, and less kaslrOffset ${formatU64(kaslrOffset)} neither`,
+      `${head.name} is at ${formatU64(head.address)}, no link address, and less kaslrOffset ${formatU64(kaslrOffset)} neither`,
     )
   }
   if (head === undefined) return byShare(table, image, kaslrOffset)
-
-  const begins = (address: bigint) => address >= image.start && address - image.start <= slack
-  let shift: bigint
-  if (begins(head)) {
-    shift = 0n
-  } else if (kaslrOffset !== undefined && begins(wrap64(head + kaslrOffset))) {
-    shift = kaslrOffset
-  } else if (kaslrOffset === undefined && linkedAt(head)) {
-    // Where the image begins says what the KASLR offset is; nothing else is needed for it.
-    shift = wrap64(image.start - (isLinkBase(head) ? head : head - MOST_HEAD))
-  } else {
-    const there = `${name} is at ${formatU64(head)}, the image begins at ${formatU64(image.start)}`
+  const shift = shiftTo(image.start, head, kaslrOffset) ?? byLinkBase(head, image, kaslrOffset)
+  if (shift === undefined) {
     const linked =
       kaslrOffset === undefined
         ? 'and no kernel is linked there'
-        : `and with the KASLR offset ${formatU64(kaslrOffset)} it would be at ${formatU64(wrap64(head + kaslrOffset))}`
-    throw misfit(table, `${there}, ${linked}`)
+        : `and with the KASLR offset ${formatU64(kaslrOffset)} it would be at ${formatU64(wrap64(head.address + kaslrOffset))}`
+    throw misfit(
+      table,
+      `${head.name} is at ${formatU64(head.address)}, the image begins at ${formatU64(image.start)}, ${linked}`,
+    )
   }
   const end = table.landmarks.get('_end')
   if (end !== undefined) {
@@ -63,23 +76,25 @@ export function placeSymbols(table: SymbolTable, layout: HypLayout): bigint {
   return shift
 }
 
-/** Where neither image nor KASLR offset tell: by the idmap page, which is a page of the image. */
-function byIdmap(table: SymbolTable, { idmap, kimageVoffset }: HypLayout, head: bigint | undefined): bigint {
+/** For a link-time table and an unknown KASLR offset: where the image begins shows what it is. */
+function byLinkBase({ address }: Head, image: Range, kaslrOffset: bigint | undefined): bigint | undefined {
+  if (kaslrOffset !== undefined || !isLinked(address)) return undefined
+  return wrap64(image.start - (isLinkBase(address) ? address : address - MOST_HEAD))
+}
+
+/** For an unknown image and KASLR offset: by the idmap page, which is a page of the image. */
+function byIdmap(table: SymbolTable, { idmap, kimageVoffset }: HypLayout, head: Head | undefined): bigint {
   const start = table.landmarks.get('__hyp_idmap_text_start')
   if (idmap === undefined || kimageVoffset === undefined || start === undefined) return 0n
-  if (head !== undefined && linkedAt(head)) return 0n
+  if (head !== undefined && isLinked(head.address)) return 0n
   const page = wrap64(idmap + kimageVoffset)
   // With pages of 64 KiB the section begins somewhere in its page.
   if (wrap64(start - page) < 0x10000n) return 0n
   throw misfit(table, `__hyp_idmap_text_start is at ${formatU64(start)}, the idmap page at ${formatU64(page)}`)
 }
 
-function linkedAt(address: bigint): boolean {
-  return isLinkBase(address) || isLinkBase(wrap64(address - MOST_HEAD))
-}
-
 /** A table without _text and _stext, such as a part of one: by where its symbols come to lie. */
-function byShare(table: SymbolTable, image: { start: bigint; end: bigint }, kaslrOffset: bigint | undefined): bigint {
+function byShare(table: SymbolTable, image: Range, kaslrOffset: bigint | undefined): bigint {
   const own = [...table.starts].filter((_, i) => table.names[i] !== '' && table.modules[i] === undefined)
   for (const shift of kaslrOffset === undefined ? [0n] : [0n, kaslrOffset]) {
     if (own.every((start) => wrap64(start + shift) >= image.start && wrap64(start + shift) <= image.end)) return shift
@@ -97,75 +112,75 @@ function misfit({ source }: SymbolTable, why: string): HypvaError {
   )
 }
 
-/**
- * What EL2 runs in every kernel. Before 5.9 these stand in the hyp text under their own names; since then the nVHE object's
- * have the prefix, and those without it are VHE's, in the kernel's text before the hyp text. The hyp text by itself proves
- * nothing: the stub that a host leaves at EL2 (hyp-stub.S) is in it, without a prefix, in all versions.
- */
-const EL2_FUNCTIONS = ['__kvm_hyp_vector', '__guest_enter', '__guest_exit', '__kvm_vcpu_run', 'hyp_panic']
-
-/** Whether a table has symbols of the hypervisor, so that what it says of a hyp address is true. */
-function namesHyp(table: SymbolTable, { generation }: Partial<HypLayout>): boolean {
-  if (table.names.some(isNvhe)) return true
-  const start = table.landmarks.get('__hyp_text_start')
-  // What has no landmarks is a part of a table; no kernel before 5.9 keeps anything back.
-  if (start === undefined) return generation !== undefined && !isSince(generation, '5.9')
-  const end = table.landmarks.get('__hyp_text_end')
-  return EL2_FUNCTIONS.flatMap((name) => table.addressesOf(name)).some(
-    (address) => address >= start && (end === undefined || address < end),
-  )
+/** An address that a log printed, with its symbol where the kernel could name it. */
+export interface Printed {
+  readonly address: bigint
+  readonly symbol?: string
 }
 
 /**
- * Why tables cannot name hyp addresses, and which could; undefined when one of them can. A host with VHE has no others than its
- * own. What a table without the hypervisor's symbols has at their addresses is whatever stands before them.
+ * What to add to a table's addresses so that they are link-time ones, as a panic's log prints. The log says where the kernel was
+ * linked and by how much KASLR moved it, and often names some addresses itself: so even a table of another boot of the same kernel
+ * can be placed, and one of another kernel is found out.
+ * @throws HypvaError `HYPVA_SYMBOLS` for a table of another kernel, with what gave it away
  */
-export function cannotNameHyp(tables: readonly SymbolTable[], layout: Partial<HypLayout>): string | undefined {
-  if (layout.mode === 'vhe' || tables.length === 0 || tables.some((table) => namesHyp(table, layout))) return undefined
-  const sources = tables.map(({ source }) => source).join(', ')
-  const { generation } = layout
-  // The generation of 5.15 reaches beyond 5.19.
-  const why =
-    generation !== undefined && isSince(generation, '7.0')
-      ? 'it is of a kernel without nVHE KVM, or filtered; System.map and vmlinux of this kernel are complete'
-      : 'before Linux 5.19 /proc/kallsyms leaves them out; System.map and vmlinux of this kernel have them'
-  return `${sources}: no symbols of the hypervisor (__kvm_nvhe_…) in it, so it cannot name hyp addresses: ${why}`
+export function placeAtLink(
+  table: SymbolTable,
+  { linkBase, kaslrOffset }: { readonly linkBase: bigint | undefined; readonly kaslrOffset: bigint | undefined },
+  printed: readonly Printed[],
+): { readonly shift: bigint; readonly note?: string } {
+  const head = headOf(table)
+  const named = printed.filter(({ symbol }) => symbol !== undefined)
+  const known = head && shiftAtLink(head, linkBase, kaslrOffset)
+  const shift = known ?? byNames(table, named)
+  const reason = known === undefined ? whyNotAtLink(head, linkBase, kaslrOffset) : ''
+  if (shift === undefined) {
+    throw new HypvaError(
+      'HYPVA_SYMBOLS',
+      `${table.source}: symbols of another kernel or another boot: ${reason}. Wanted: System.map or vmlinux of the kernel that panicked, or its /proc/kallsyms`,
+    )
+  }
+  // One wrong name may be an address that is none; all wrong are another kernel. A table without the hypervisor's symbols has no
+  // say in their names.
+  const judged = table.names.some(isNvhe) ? named : named.filter(({ symbol }) => !isNvhe(symbol!))
+  const located = judged.map(({ address, symbol }) => {
+    const found = table.locateReturn(wrap64(address - shift))
+    return { address, symbol: symbol!, found, fits: found !== undefined && isPrinted(table, found, symbol!) }
+  })
+  const [first] = located
+  if (first !== undefined && !located.some(({ fits }) => fits)) {
+    const { address, symbol, found } = first
+    throw new HypvaError(
+      'HYPVA_SYMBOLS',
+      `${table.source}: symbols of another kernel: ${formatU64(address)} is ${found === undefined ? 'none of them' : formatName(found, { rawNames: true })} there, and ${symbol} in the log`,
+    )
+  }
+  if (known !== undefined) return { shift }
+  const note = `${table.source}: of another boot (${reason}); moved by ${formatU64(wrap64(-shift))} so that the names in the log fit`
+  return { shift, note }
 }
 
-/** Tables as one, each moved by its shift. Of several names of an address that of the first table counts. */
-export function joinSymbols(tables: readonly { readonly table: SymbolTable; readonly shift: bigint }[]): SymbolTable {
-  const [only] = tables
-  if (tables.length === 1 && only!.shift === 0n) return only!.table
-  const entries: { start: bigint; name: string; module: string | undefined }[] = []
-  const landmarks = new Map<string, bigint>()
-  const aliases = new Map<bigint, readonly string[]>()
-  for (const { table, shift } of tables) {
-    for (const [start, names] of table.movedAliases(shift)) aliases.set(start, names)
-    const { starts, names, modules } = table
-    for (let i = 0; i < starts.length; i++) {
-      const module = modules[i]
-      // A table moved to another boot says nothing of where modules were in this one.
-      if (shift !== 0n && module !== undefined) continue
-      entries.push({ start: wrap64(starts[i]! + shift), name: names[i]!, module })
-    }
-    for (const [name, address] of table.landmarks) {
-      if (!landmarks.has(name)) landmarks.set(name, wrap64(address + shift))
-    }
-  }
-  entries.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
-  const kept: typeof entries = []
-  for (const entry of entries) {
-    const last = kept.at(-1)
-    if (last?.start !== entry.start) kept.push(entry)
-    // Where one table ends another may go on.
-    else if (last.name === '') kept[kept.length - 1] = entry
-  }
-  return new SymbolTable(
-    tables.map(({ table }) => table.source).join(', '),
-    BigUint64Array.from(kept, ({ start }) => start),
-    kept.map(({ name }) => name),
-    kept.map(({ module }) => module),
-    landmarks,
-    aliases,
+function shiftAtLink(head: Head, linkBase: bigint | undefined, kaslrOffset: bigint | undefined): bigint | undefined {
+  if (linkBase === undefined) return isLinked(head.address) ? 0n : undefined
+  return shiftTo(linkBase, head, kaslrOffset === undefined ? undefined : wrap64(-kaslrOffset))
+}
+
+function whyNotAtLink(head: Head | undefined, linkBase: bigint | undefined, kaslrOffset: bigint | undefined): string {
+  if (head === undefined) return 'it has neither _text nor _stext'
+  const begins = `it begins at ${formatU64(head.address)}`
+  if (linkBase === undefined) return `${begins}, which is no link address, and the log has no "Kernel Offset:"`
+  const ran = kaslrOffset === undefined ? '' : ` and ran at ${formatU64(wrap64(linkBase + kaslrOffset))}`
+  return `${begins}; this kernel was linked at ${formatU64(linkBase)}${ran}`
+}
+
+/** What to add so that the names that the log prints fit, where they agree on that. */
+function byNames(table: SymbolTable, named: readonly Printed[]): bigint | undefined {
+  const shifts = new Set(
+    named.flatMap(({ address, symbol }) => {
+      const [, name, offset] = /^(\S+)\+0x([0-9a-f]+)\/0x/.exec(symbol!) ?? []
+      const [start, ...more] = name === undefined ? [] : table.addressesOf(name)
+      return start === undefined || more.length > 0 ? [] : [wrap64(address - BigInt(`0x${offset}`) - start)]
+    }),
   )
+  return shifts.size === 1 ? [...shifts][0] : undefined
 }

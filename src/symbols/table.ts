@@ -188,3 +188,9 @@ export function markNvhe(printed: string, { rawNames = false }: NameOptions): st
 export function isNvhe(name: string): boolean {
   return name.startsWith(NVHE_PREFIX) && name.length > NVHE_PREFIX.length
 }
+
+/** Whether a located symbol, by any of its names, is what the kernel printed. */
+export function isPrinted(table: SymbolTable, found: Located, printed: string): boolean {
+  const behind = formatName({ ...found, symbol: { ...found.symbol, name: '' } }, { rawNames: true })
+  return printed.endsWith(behind) && table.hasName(found.symbol, printed.slice(0, printed.length - behind.length))
+}

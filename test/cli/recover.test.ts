@@ -66,6 +66,9 @@ describe('disagreement', () => {
     expect(out.toString()).toMatch(/The evidence disagrees[\s\S]*0x629b2[\s\S]*0xdc/)
     expect(err).toMatch(/kept.json not written: the evidence disagrees on/)
     expect(readFileSync(file, 'utf8')).toBe('old')
+    const flags = 'the evidence disagrees: --prefer FILE, or set it with a flag'
+    expect(out.toString()).toContain(`tagVal             ${flags}`)
+    expect(json([text, other]).unknown.tagVal).toBe(flags)
   })
   test('--prefer, and flags', () => {
     expect(json([text, other, '--prefer', other]).layout.tagVal).toBe('0xdc')

@@ -168,3 +168,16 @@ test('a guess gives way without a word', () => {
   expect([conflicts, layout.dram, layout.pageSize]).toEqual([[], given.dram, undefined])
   expect(notes.filter(({ text }) => text.includes('overruled'))).toEqual([])
 })
+
+test('fields that do not fit each other: where each of them comes from', () => {
+  const words = bytesSource('words', 'tag_lsb = 31, tag_val = 0x3ffff\n')
+  const { conflicts, layout } = recoverLayout([words], { given: { hypVaBits: 48, pageSize: 4096 } })
+  expect(layout).toMatchObject({ tagLsb: 31, tagVal: 0x3ffffn, hypVaBits: 48 })
+  expect(conflicts.map(({ field }) => field)).toEqual(['tagVal'])
+  const from = conflicts[0]!.sides[0]!.provenance
+  expect(from.map(({ file, rule }) => `${file}: ${rule.split(':')[0]}`)).toEqual([
+    'given fields: hypVaBits',
+    'words: tagLsb',
+    'words: tagVal',
+  ])
+})

@@ -9,7 +9,7 @@ import {
   parseSymbols,
   type SymbolTable,
 } from '../../src/index.ts'
-import { cannotNameHyp } from '../../src/symbols/place.ts'
+import { cannotNameHyp } from '../../src/symbols/hyp-names.ts'
 import { boot, fixture, machineJson } from '../fixtures.ts'
 
 const raw = (table: SymbolTable, address: bigint, back = false) => {

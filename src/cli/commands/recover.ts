@@ -61,7 +61,8 @@ export function addRecover(parent: Command, status: Status): void {
     let recovery: Recovery
     try {
       const preferred = prefer.map((file) => sources[files.indexOf(file)]!.name)
-      recovery = recoverLayout(sources, { prefer: preferred, given, exhaustive: options.exhaustive === true })
+      const exhaustive = options.exhaustive === true
+      recovery = recoverLayout(sources, { prefer: preferred, given, givenBy: 'command line', exhaustive })
     } finally {
       for (const source of sources) source.close()
     }
@@ -89,7 +90,8 @@ function conclude(recovery: Recovery, options: Flags): number {
 }
 
 /** @param otherwise exit code when there is no layout to write */
-function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file: string, otherwise: 1 | 2): void {
+function writeLayout(recovery: Recovery, file: string, otherwise: 1 | 2): void {
+  const { layout, conflicts, candidates } = recovery
   if (conflicts.length > 0) {
     throw new Failure(
       `${file} not written: the evidence disagrees on ${conflicts.map(({ field }) => field).join(', ')}`,
@@ -98,7 +100,9 @@ function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file:
   }
   if (!isComplete(layout)) {
     const why =
-      candidates.length > 0 ? `${candidates.length} layouts fit` : `tagLsb and tagVal are not known (${unknown.tagVal})`
+      candidates.length > 0
+        ? `${candidates.length} layouts fit`
+        : `tagLsb and tagVal are not known (${unknownOf(recovery).tagVal})`
     throw new Failure(`${file} not written: ${why}`, otherwise)
   }
   const output = openOutput(file)
@@ -118,25 +122,33 @@ function isComplete(layout: Partial<HypLayout>): layout is HypLayout {
 function printMachine(recovery: Recovery): void {
   const { machine, missing } = machineOf(recovery)
   if (recovery.conflicts.length === 0 && missing.length > 0) {
-    const ways = missing.map((field) => `${field} (${HOW_TO_LEARN[field as keyof HypLayout] ?? 'say it'})`)
+    const ways = missing.map((field) => `${field} (${HOW_TO_LEARN[field as keyof HypLayout] ?? 'set it with a flag'})`)
     throw new Failure(`no machine: not known are ${ways.join('; ')}`, 1)
   }
   print(toJson({ format: MACHINE_FORMAT, ...machine }))
 }
 
-function jsonOf({ layout, provenance, conflicts, unknown, candidates }: Recovery): unknown {
+/** The unknown fields, each with what would tell it; for disputed ones, the flags that decide. */
+function unknownOf({ unknown, disputed }: Recovery): Recovery['unknown'] {
+  const flags = disputed.map((field) => [field, `${unknown[field]}: --prefer FILE, or set it with a flag`])
+  return { ...unknown, ...Object.fromEntries(flags) }
+}
+
+function jsonOf(recovery: Recovery): unknown {
+  const { layout, provenance, conflicts, candidates } = recovery
   const shown = (fields: Partial<HypLayout>) => JSON.parse(formatLayoutFields(fields as HypLayout))
   return {
     layout: shown(layout),
     provenance,
     conflicts,
-    unknown,
+    unknown: unknownOf(recovery),
     ...(candidates.length > 0 ? { candidates: candidates.map(shown) } : {}),
   }
 }
 
 /** The report for reading. */
-function report({ layout, provenance, conflicts, unknown, candidates, files }: Recovery): string {
+function report(recovery: Recovery): string {
+  const { layout, provenance, conflicts, candidates, files } = recovery
   const lines: string[] = []
   for (const { file, kinds } of files) lines.push(`${file}: ${kinds.map((kind) => KINDS[kind]).join(', ')}`)
   lines.push('')
@@ -164,7 +176,7 @@ function report({ layout, provenance, conflicts, unknown, candidates, files }: R
       )
     }
   }
-  const missing = Object.entries(unknown)
+  const missing = Object.entries(unknownOf(recovery))
   if (missing.length > 0) lines.push('', 'Not known, and what would tell it')
   for (const [field, how] of missing) lines.push(`  ${field.padEnd(18)} ${how}`)
   return `${lines.map(visibleLine).join('\n')}\n`

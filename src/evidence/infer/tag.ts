@@ -1,17 +1,21 @@
 import { isSince } from '../../layout/generations.js'
 import { fls64, formatU64, lowMask, wrap64 } from '../../u64.js'
 import {
+  type Conflict,
   type Fact,
   FactList,
   type HypAddress,
   type Pair,
   type Place,
   type Provenance,
+  provenanceOf,
   type Quantity,
   type Tag,
+  type Values,
 } from '../facts.js'
 import { kernelKind, vaBitsOfLinear } from '../kernel-address.js'
-import { type Conclusions, type Conflict, groupBy, joined, lsbOfMemory, type Values } from './rules.js'
+import { type Conclusions, groupBy, joined } from './conclude.js'
+import { lsbOfMemory } from './rules.js'
 
 /** No host of KVM has less than 32 MiB of memory, so a tag begins no lower. */
 const LEAST_LSB = 25
@@ -42,7 +46,7 @@ const MOST_SHOWN = 64
 
 /** The first of a list, the last of them with how many more there are. */
 function shown(list: readonly Provenance[]): Provenance[] {
-  const kept = list.slice(0, MOST_SHOWN).map(({ file, where, rule }) => ({ file, where, rule }))
+  const kept = list.slice(0, MOST_SHOWN).map(provenanceOf)
   const more = list.length - kept.length
   if (more > 0) kept.push({ ...kept.pop()!, where: `${list[MOST_SHOWN - 1]!.where} and ${more} more` })
   return kept
@@ -311,12 +315,11 @@ function crossCheck(
   }
   const lsb = conclusions.settled.get('tagLsb')!
   if (byMemory !== undefined && byMemory.lsb > known.tagLsb && byMemory.priority >= lsb.fact.priority) {
-    const { file, where, rule } = byMemory
     conflicts.push({
       field: 'tagLsb',
       sides: [
         { value: known.tagLsb, provenance: lsb.provenance },
-        { value: byMemory.lsb, provenance: [{ file, where, rule }] },
+        { value: byMemory.lsb, provenance: [provenanceOf(byMemory)] },
       ],
     })
   }
@@ -335,15 +338,17 @@ function contradiction(
     const tag = tagOf(first, lsb)
     return tag !== undefined && allowed(lsb, tag, values, false)
   })
-  const show = ({ file, where, rule }: Provenance) => ({ file, where, rule })
   const value = (constraint: Constraint) => {
     const tag = tagOf(constraint, lsbs[0]!)
     return lsbs.length > 1 || tag === undefined ? 'no common tag' : tag >> BigInt(lsbs[0]!)
   }
   const other = constraints.find((constraint) => !possible.some((lsb) => agree(first, constraint, lsb)))
   const culprits = other === undefined || other === first ? narrowing(constraints, possible) : [first, other]
-  const sides = culprits.map((constraint) => ({ value: value(constraint) as unknown, provenance: [show(constraint)] }))
-  if (byMemory !== undefined) sides.push({ value: `tag_lsb ${byMemory.lsb}`, provenance: [show(byMemory)] })
+  const sides = culprits.map((constraint) => ({
+    value: value(constraint) as unknown,
+    provenance: [provenanceOf(constraint)],
+  }))
+  if (byMemory !== undefined) sides.push({ value: `tag_lsb ${byMemory.lsb}`, provenance: [provenanceOf(byMemory)] })
   return { field: 'tagVal', sides }
 }
 

@@ -17,7 +17,7 @@ export type HypvaErrorCode =
   | 'HYPVA_MACHINE'
   /** A kernel version or generation name that is not known. */
   | 'HYPVA_KERNEL_VERSION'
-  /** A translation needs a layout field that is absent; `field` names it. */
+  /** A translation needs a layout field that is absent; `fields` names it, or those of which one would do. */
   | 'HYPVA_MISSING_FIELD'
   /** An address lies in no segment of the translation; `reason` says why. */
   | 'HYPVA_MISS'
@@ -30,13 +30,27 @@ export type HypvaErrorCode =
   /** A binary stream whose length is not a multiple of 8 bytes. */
   | 'HYPVA_TRUNCATED'
 
+/** What an error about a layout or a machine description is about, as data. */
+export interface ErrorField {
+  /** The field that is wrong or missing: `dram`, also for an error about one of its banks. */
+  readonly field?: string
+  /** The other fields that the check compared it with. */
+  readonly against?: readonly string[]
+}
+
 /** An error of hypva's own; `code` is stable, the message is for people. */
 export class HypvaError extends Error {
   readonly code: HypvaErrorCode
-  constructor(code: HypvaErrorCode, message: string) {
+  /** The field of a layout or a machine description that is wrong, where the error is about one: `dram`, `tagVal`. */
+  readonly field?: string
+  /** The other fields that the check compared it with. */
+  readonly against?: readonly string[]
+  constructor(code: HypvaErrorCode, message: string, { field, against }: ErrorField = {}) {
     super(message)
     this.name = 'HypvaError'
     this.code = code
+    if (field !== undefined) this.field = field
+    if (against !== undefined) this.against = against
   }
 }
 

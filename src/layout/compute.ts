@@ -9,13 +9,13 @@ import {
   randomisesTag,
   type Widths,
 } from './address-space.js'
-import { machineOf } from './check.js'
 import { generationOf, rulesOf } from './generations.js'
 import { linearOfPhys } from './linear.js'
 import { applyMacro, macroOf } from './macro.js'
 import { arrangeMemory } from './memblock.js'
 import { joinTouching, subtract } from './ranges.js'
 import type { Generation, HypLayout, Machine } from './types.js'
+import { machineOf } from './validate.js'
 
 /**
  * The layout that a kernel computes on a machine when it boots, by the algorithm of its generation (KERNEL-FACTS sections 1
@@ -90,7 +90,8 @@ export function layoutIn(machine: Machine, geometry: Geometry, choose: TagChoice
   const sizes = { generation, mode, pageSize, vaBits, vaBitsActual, hypVaBits }
   if (mode === 'vhe') {
     if (machine.tagVal !== undefined) {
-      throw new HypvaError('HYPVA_MACHINE', 'machine.tagVal: mode vhe has no tag, kern_hyp_va is the identity')
+      const message = 'machine.tagVal: mode vhe has no tag, kern_hyp_va is the identity'
+      throw new HypvaError('HYPVA_MACHINE', message, { field: 'tagVal', against: ['mode'] })
     }
     return { ...sizes, ...common, ...given }
   }
@@ -153,9 +154,8 @@ function chooseTag(machine: Machine, { generation, hypVaBits }: Geometry, dramBi
 /** A tag that leaves nothing to chance; a `random` word is then never drawn. */
 function fixedTag({ tagVal }: Machine, tagLsb: number, expected: bigint, generation: Generation): Tag {
   if (tagVal !== undefined && tagVal !== expected) {
-    throw new HypvaError(
-      'HYPVA_MACHINE',
-      `machine.tagVal: expected ${formatU64(expected)} with tag_lsb ${tagLsb} (generation ${generation} draws no random bits here), got ${formatU64(tagVal)}`,
+    failTag(
+      `.tagVal: expected ${formatU64(expected)} with tag_lsb ${tagLsb} (generation ${generation} draws no random bits here), got ${formatU64(tagVal)}`,
     )
   }
   return { tagLsb, tagVal: expected }
@@ -166,22 +166,21 @@ function randomTag({ random, tagVal, physOffset }: Machine, tagLsb: number, fixe
   const drawn = random === undefined ? undefined : fixed | ((random >> BigInt(tagLsb)) & freeBits)
   if (tagVal === undefined) {
     if (drawn !== undefined) return { tagLsb, tagVal: drawn }
-    throw new HypvaError(
-      'HYPVA_MACHINE',
-      `machine: bits ${formatU64(freeBits)} of the tag are random at each boot, so "tagVal" (what a boot was seen to have: in patched code, the variable tag_val, or a pair of addresses) or "random" (the word it drew) is needed`,
+    failTag(
+      `: bits ${formatU64(freeBits)} of the tag are random at each boot, so "tagVal" (what a boot was seen to have: in patched code, the variable tag_val, or a pair of addresses) or "random" (the word it drew) is needed`,
     )
   }
   if ((tagVal & ~freeBits) !== fixed) {
-    throw new HypvaError(
-      'HYPVA_MACHINE',
-      `machine.tagVal: ${formatU64(tagVal)} is impossible with tag_lsb ${tagLsb}: outside the random bits ${formatU64(freeBits)} it must be ${formatU64(fixed)} (the half of the hyp VA space that idmap is not in)${physOffset === undefined ? '; or memstart_addr is not what the rule gives, as with a randomised linear map: give physOffset' : ''}`,
+    failTag(
+      `.tagVal: ${formatU64(tagVal)} is impossible with tag_lsb ${tagLsb}: outside the random bits ${formatU64(freeBits)} it must be ${formatU64(fixed)} (the half of the hyp VA space that idmap is not in)${physOffset === undefined ? '; or memstart_addr is not what the rule gives, as with a randomised linear map: give physOffset' : ''}`,
     )
   }
   if (drawn !== undefined && drawn !== tagVal) {
-    throw new HypvaError(
-      'HYPVA_MACHINE',
-      `machine.tagVal: ${formatU64(tagVal)} contradicts machine.random, which gives ${formatU64(drawn)}`,
-    )
+    failTag(`.tagVal: ${formatU64(tagVal)} contradicts machine.random, which gives ${formatU64(drawn)}`, ['random'])
   }
   return { tagLsb, tagVal }
+}
+
+function failTag(message: string, against: readonly (keyof Machine)[] = []): never {
+  throw new HypvaError('HYPVA_MACHINE', `machine${message}`, { field: 'tagVal', against })
 }

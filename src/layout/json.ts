@@ -1,9 +1,9 @@
 import { HypvaError, type HypvaErrorCode, HypvaTypeError } from '../errors.js'
 import { describe, formatU64 } from '../u64.js'
-import { layoutOf, machineOf } from './check.js'
 import { jsonErrorOf } from './json-syntax.js'
 import { LAYOUT_FORMAT } from './schema.js'
 import type { HypLayout, Machine } from './types.js'
+import { layoutOf, machineOf } from './validate.js'
 
 /**
  * A layout out of JSON text (format hypva-layout/1).

@@ -1,5 +1,5 @@
 import { HypvaError, HypvaTypeError } from '../errors.js'
-import { assertU64, describe, lowMask, type Range, U64_MAX, wrap64 } from '../u64.js'
+import { assertU64, describe, formatU64, lowMask, type Range, U64_MAX, wrap64 } from '../u64.js'
 import { linearMemory } from './linear.js'
 import type { HypLayout } from './types.js'
 
@@ -24,10 +24,12 @@ export function macroOf(layout: HypLayout): Macro {
   if (layout.mode === 'vhe') return { mask: U64_MAX, tag: 0n }
   const { tagLsb, tagVal } = layout
   if (tagLsb === undefined || (tagVal === undefined && layout.tag === undefined)) {
-    throw new HypvaError('HYPVA_LAYOUT', `layout.${tagLsb === undefined ? 'tagLsb' : 'tagVal'}: missing`)
+    const field = tagLsb === undefined ? 'tagLsb' : 'tagVal'
+    throw new HypvaError('HYPVA_LAYOUT', `layout.${field}: missing`, { field })
   }
   if (!Number.isInteger(tagLsb) || tagLsb < 1 || tagLsb > 63) {
-    throw new HypvaError('HYPVA_LAYOUT', `layout.tagLsb: expected an integer from 1 to 63, got ${tagLsb}`)
+    const message = `layout.tagLsb: expected an integer from 1 to 63, got ${tagLsb}`
+    throw new HypvaError('HYPVA_LAYOUT', message, { field: 'tagLsb' })
   }
   if (tagVal === undefined) {
     assertU64(layout.tag, 'layout.tag')
@@ -36,10 +38,8 @@ export function macroOf(layout: HypLayout): Macro {
   assertU64(tagVal, 'layout.tagVal')
   const tag = tagVal << BigInt(tagLsb)
   if (tag > U64_MAX) {
-    throw new HypvaError(
-      'HYPVA_LAYOUT',
-      `layout.tagVal: 0x${tagVal.toString(16)} above tagLsb ${tagLsb} needs more than 64 bits`,
-    )
+    const message = `layout.tagVal: ${formatU64(tagVal)} above tagLsb ${tagLsb} needs more than 64 bits`
+    throw new HypvaError('HYPVA_LAYOUT', message, { field: 'tagVal', against: ['tagLsb'] })
   }
   return { mask: lowMask(tagLsb), tag }
 }

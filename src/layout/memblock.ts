@@ -34,7 +34,7 @@ export function arrangeMemory(machine: Machine, sizes: Sizes): Memory {
       : around(BigInt.asIntN(64, machine.physOffset + bias), banks, size, machine.physOffset)
   const holdsIdmap = (range: Range) => range.start <= machine.idmap && machine.idmap < range.end
   if (memory.dram.length === 0 || (banks.some(holdsIdmap) && !memory.dram.some(holdsIdmap))) {
-    throw new HypvaError('HYPVA_MACHINE', lost(memory, size, bias))
+    throw new HypvaError('HYPVA_MACHINE', lost(memory, size, bias), { field: 'physOffset', against: ['dram', 'idmap'] })
   }
   return memory
 }

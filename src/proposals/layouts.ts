@@ -1,9 +1,9 @@
 import { randomisesTag } from '../layout/address-space.js'
-import { LOW_WINDOW_BITS } from '../layout/check.js'
 import { type Geometry, geometryOf, layoutIn, type TagChoice } from '../layout/compute.js'
 import { isSince, rulesOf } from '../layout/generations.js'
 import { macroOf } from '../layout/macro.js'
 import type { Generation, HypLayout, Machine, Proposal } from '../layout/types.js'
+import { LOW_WINDOW_BITS } from '../layout/validate.js'
 import { lowMask, wrap64 } from '../u64.js'
 
 /**

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { HypvaError } from '../../src/errors.js'
 import { computeLayout } from '../../src/layout/compute.js'
 import {
   checkLayout,
@@ -13,6 +14,20 @@ import { boots, factsOf } from './boots.js'
 
 const code = (code: string, message: string) =>
   expect.objectContaining({ code, message: expect.stringContaining(message) })
+
+/** What a check throws; its `field` has to be the one that its message begins with. */
+function thrown(check: () => unknown): HypvaError {
+  try {
+    check()
+  } catch (error) {
+    expect(error).toBeInstanceOf(HypvaError)
+    const { message, field, against = [] } = error as HypvaError
+    expect(field).toBe(/^(?:layout|machine)[.[]"?([^."[:\]]+)/.exec(message)?.[1]?.replaceAll('\\n', '\n'))
+    for (const other of against) expect(other).not.toBe(field)
+    return error as HypvaError
+  }
+  throw new Error('nothing thrown')
+}
 
 const TEXT = `{
   "format": "hypva-layout/1",
@@ -133,7 +148,15 @@ describe('layout fields', () => {
     [{ mode: 'vhe' }, 'layout.tagLsb: mode vhe has none'],
     [{ 'a\nb': 1 }, 'layout["a\\nb"]: unknown field'],
   ])('%j', (change, message) => {
-    expect(() => validateLayout(changed(change))).toThrow(code('HYPVA_LAYOUT', message))
+    expect(thrown(() => validateLayout(changed(change)))).toEqual(code('HYPVA_LAYOUT', message))
+  })
+
+  test('an error names the fields that a field was compared with', () => {
+    const against = (change: object) => thrown(() => validateLayout(changed(change))).against
+    expect(against({ hypVaBits: 47 })).toEqual(['generation', 'vaBits', 'vaBitsActual'])
+    expect(against({ vaMask: '0xfffffffff' })).toEqual(['tagLsb'])
+    expect(against({ physOffset: '0x0' })).toEqual(['pageOffset', 'physOffset', 'dram', 'tagLsb', 'tagVal'])
+    expect(against({ dram: [bank('0x0', '0x0')] })).toEqual([])
   })
 
   test.each([[null], [5], ['x'], [[]], [undefined]])('no object: %j', (value) => {
@@ -195,7 +218,7 @@ describe('proposals and tags in place', () => {
     [{ mode: 'vhe', proposal: 'overlap-top-window' }, 'layout.proposal: mode vhe has none'],
     [{ mode: 'vhe', tag: '0x1' }, 'layout.tag: mode vhe has none'],
   ])('%j', (value, message) => {
-    expect(() => validateLayout(json(value))).toThrow(code('HYPVA_LAYOUT', message))
+    expect(thrown(() => validateLayout(json(value)))).toEqual(code('HYPVA_LAYOUT', message))
   })
 })
 
@@ -269,7 +292,7 @@ describe('machine text', () => {
     ],
     [{ vaBitsActual: 47 }, 'machine.vaBitsActual: a build with vaBits 52 runs with 52 or 48 bits, got 47'],
   ])('%j', (change, message) => {
-    expect(() => validateMachine({ ...machine, ...change })).toThrow(code('HYPVA_MACHINE', message))
+    expect(thrown(() => validateMachine({ ...machine, ...change }))).toEqual(code('HYPVA_MACHINE', message))
   })
 
   test('a kernel version is checked', () => {

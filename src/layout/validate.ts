@@ -34,16 +34,17 @@ function shaped<T extends object>(schema: v.GenericSchema, value: unknown, what:
 
 function shapeError(issue: v.BaseIssue<unknown>, what: string, code: HypvaErrorCode): Error {
   const path = pathOf(what, issue.path)
+  const about = issue.path === undefined ? {} : { field: String(issue.path[0].key) }
   if (issue.expected === U64) {
     const message = `${path}: ${issue.message}`
     if (typeof issue.input !== 'bigint') return new HypvaTypeError('HYPVA_U64_TYPE', message)
     return new HypvaRangeError('HYPVA_U64_RANGE', message)
   }
   const missing = issue.type === 'strict_object' && issue.path !== undefined && issue.input === undefined
-  if (missing) return new HypvaError(code, `${path}: missing`)
-  if (issue.expected === 'never') return new HypvaError(code, `${path}: unknown field`)
+  if (missing) return new HypvaError(code, `${path}: missing`, about)
+  if (issue.expected === 'never') return new HypvaError(code, `${path}: unknown field`, about)
   const got = issue.type === 'strict_object' ? `expected an object, got ${describe(issue.input)}` : issue.message
-  return new HypvaError(code, `${path}: ${got}`)
+  return new HypvaError(code, `${path}: ${got}`, about)
 }
 
 /** `layout.dram[1].end` */
@@ -55,20 +56,30 @@ function pathOf(what: string, path: readonly v.IssuePathItem[] | undefined): str
   }, what)
 }
 
-/** Throws about one field of a layout or a machine. */
-type Fail = (field: string, message: string) => never
-
-const failLayout: Fail = (field, message) => {
-  throw new HypvaError('HYPVA_LAYOUT', `layout.${field}: ${message}`)
+/** Something wrong with a field of a layout or a machine. */
+interface Finding {
+  readonly field: keyof HypLayout | keyof Machine
+  /** Where in the field: `dram[1].end`; absent for the field as a whole. */
+  readonly path?: string
+  /** The fields that it does not fit. */
+  readonly against?: readonly (keyof HypLayout | keyof Machine)[]
+  readonly text: string
 }
 
-const failMachine: Fail = (field, message) => {
-  throw new HypvaError('HYPVA_MACHINE', `machine.${field}: ${message}`)
+type Fail = (finding: Finding) => never
+
+const failLayout: Fail = (finding) => fail('layout', 'HYPVA_LAYOUT', finding)
+
+const failMachine: Fail = (finding) => fail('machine', 'HYPVA_MACHINE', finding)
+
+function fail(what: string, code: HypvaErrorCode, { field, path = field, against = [], text }: Finding): never {
+  throw new HypvaError(code, `${what}.${path}: ${text}`, { field, against })
 }
 
 function checkMachineFields(machine: Machine): void {
   if (machine.generation === undefined) {
-    if (machine.kernel === undefined) failMachine('kernel', 'missing (a kernel version, or "generation" instead)')
+    if (machine.kernel === undefined)
+      failMachine({ field: 'kernel', text: 'missing (a kernel version, or "generation" instead)' })
     generationOf(machine.kernel)
   }
   checkPlaces(machine, failMachine)
@@ -83,7 +94,7 @@ function checkPossible(machine: Machine): void {
   const generation = machine.generation ?? generationOf(kernel!)
   for (const rule of IMPOSSIBLE) {
     const found = rule({ ...fields, vaBitsActual, generation })
-    if (found !== undefined) failMachine(found.path, found.text)
+    if (found !== undefined) failMachine(found)
   }
 }
 
@@ -104,11 +115,14 @@ function checkLayoutFields(layout: HypLayout): void {
 /** Nothing lies above what the kernel's page tables can hold. */
 function checkPhysical({ dram, idmap, pageSize, vaBits }: Machine): void {
   const bits = physBitsOf(pageSize, vaBits)
+  const against = ['pageSize', 'vaBits'] as const
   const beyond = `is beyond the ${bits} bits of physical address that a kernel with ${pageSize} byte pages and vaBits ${vaBits} has`
   dram.forEach(({ end }, i) => {
-    if (end > 1n << BigInt(bits)) failMachine(`dram[${i}].end`, `${formatU64(end)} ${beyond}`)
+    if (end > 1n << BigInt(bits)) {
+      failMachine({ field: 'dram', path: `dram[${i}].end`, against, text: `${formatU64(end)} ${beyond}` })
+    }
   })
-  if (idmap >> BigInt(bits) !== 0n) failMachine('idmap', `${formatU64(idmap)} ${beyond}`)
+  if (idmap >> BigInt(bits) !== 0n) failMachine({ field: 'idmap', against, text: `${formatU64(idmap)} ${beyond}` })
 }
 
 /** No kernel has more bits of virtual address, and none more of physical ones. */
@@ -117,33 +131,35 @@ const MOST_IMAGE = 1n << 52n
 /** What cannot be so large: the segments of the kernels hold sizes of 64 bits, and every sum of these stays far below. */
 function checkSizes(layout: HypLayout): void {
   const found = dramNotPhysical(layout)
-  if (found !== undefined) failLayout(found.path, found.text)
+  if (found !== undefined) failLayout(found)
   const { image } = layout
   if (image !== undefined && image.end - image.start > MOST_IMAGE) {
-    failLayout('image', `${formatU64(image.start)} to ${formatU64(image.end)} is more than 2^52 bytes`)
+    const text = `${formatU64(image.start)} to ${formatU64(image.end)} is more than 2^52 bytes`
+    failLayout({ field: 'image', text })
   }
 }
 
 /** Ranges are not empty, banks ascend, the idmap page is a page. */
 function checkPlaces(fields: Pick<HypLayout, 'dram' | 'image' | 'idmap' | 'pageSize'>, fail: Fail): void {
   const { dram, image } = fields
-  if (dram?.length === 0) fail('dram', 'expected at least one bank, or no field')
+  if (dram?.length === 0) fail({ field: 'dram', text: 'expected at least one bank, or no field' })
   dram?.forEach((bank, i) => {
-    checkNotEmpty(bank, `dram[${i}]`, fail)
+    checkNotEmpty(bank, 'dram', `dram[${i}].end`, fail)
     const before = dram[i - 1]
     if (before !== undefined && bank.start < before.end) {
       const order = `banks must ascend and not overlap, but dram[${i - 1}] ends at ${formatU64(before.end)}`
-      fail(`dram[${i}].start`, `${formatU64(bank.start)}: ${order}`)
+      fail({ field: 'dram', path: `dram[${i}].start`, text: `${formatU64(bank.start)}: ${order}` })
     }
   })
-  if (image !== undefined) checkNotEmpty(image, 'image', fail)
+  if (image !== undefined) checkNotEmpty(image, 'image', 'image.end', fail)
   const unaligned = idmapNotAligned(fields)
-  if (unaligned !== undefined) fail(unaligned.path, unaligned.text)
+  if (unaligned !== undefined) fail(unaligned)
 }
 
-function checkNotEmpty({ start, end }: Range, field: string, fail: Fail): void {
+function checkNotEmpty({ start, end }: Range, field: 'dram' | 'image', path: string, fail: Fail): void {
   if (start >= end) {
-    fail(`${field}.end`, `${formatU64(end)} is not above the start, ${formatU64(start)} (ranges are half-open)`)
+    const text = `${formatU64(end)} is not above the start, ${formatU64(start)} (ranges are half-open)`
+    fail({ field, path, text })
   }
 }
 
@@ -152,15 +168,18 @@ function checkWidths(fields: Pick<Machine, 'generation' | 'vaBitsActual'> & Part
   const generation = fields.generation ?? (fields.kernel === undefined ? undefined : generationOf(fields.kernel))
   if (vaBits === undefined) return
   if (pageSize !== undefined && !VA_BITS[pageSize].includes(vaBits)) {
-    fail('vaBits', `pages of ${pageSize} bytes go with ${VA_BITS[pageSize].join(', ')} bits, got ${vaBits}`)
+    const text = `pages of ${pageSize} bytes go with ${VA_BITS[pageSize].join(', ')} bits, got ${vaBits}`
+    fail({ field: 'vaBits', against: ['pageSize'], text })
   }
   if (vaBitsActual === undefined) return
   const choices = actualChoices(pageSize, vaBits)
   if (!choices.includes(vaBitsActual)) {
-    fail('vaBitsActual', `a build with vaBits ${vaBits} runs with ${choices.join(' or ')} bits, got ${vaBitsActual}`)
+    const text = `a build with vaBits ${vaBits} runs with ${choices.join(' or ')} bits, got ${vaBitsActual}`
+    fail({ field: 'vaBitsActual', against: ['vaBits'], text })
   }
   if (vaBitsActual !== vaBits && generation !== undefined && rulesOf(generation).linearMap === 'top') {
-    fail('vaBitsActual', `before 5.4 a kernel uses all of its ${vaBits} bits, got ${vaBitsActual}`)
+    const text = `before 5.4 a kernel uses all of its ${vaBits} bits, got ${vaBitsActual}`
+    fail({ field: 'vaBitsActual', against: ['generation', 'vaBits'], text })
   }
 }
 
@@ -170,83 +189,95 @@ function actualChoices(pageSize: PageSize | undefined, vaBits: number): readonly
 
 function checkNoTag(layout: HypLayout): void {
   for (const field of ['proposal', 'tagLsb', 'tagVal', 'tag', 'vaMask', 'hypPhysvirtOffset'] as const) {
-    if (layout[field] !== undefined) failLayout(field, 'mode vhe has none, kern_hyp_va is the identity')
+    if (layout[field] === undefined) continue
+    failLayout({ field, against: ['mode'], text: 'mode vhe has none, kern_hyp_va is the identity' })
   }
 }
 
 function checkTag({ tagLsb, tagVal, tag: given, vaMask, hypVaBits }: HypLayout): void {
-  if (tagLsb === undefined) failLayout('tagLsb', 'missing (only mode vhe has none)')
-  if (tagVal === undefined && given === undefined) failLayout('tagVal', 'missing (only mode vhe has none)')
-  if (tagVal !== undefined && given !== undefined) failLayout('tag', 'expected either tagVal or tag, got both')
+  const missing = 'missing (only mode vhe has none)'
+  if (tagLsb === undefined) failLayout({ field: 'tagLsb', text: missing })
+  if (tagVal === undefined && given === undefined) failLayout({ field: 'tagVal', text: missing })
+  if (tagVal !== undefined && given !== undefined) {
+    failLayout({ field: 'tag', against: ['tagVal'], text: 'expected either tagVal or tag, got both' })
+  }
   if (given !== undefined && hypVaBits === undefined) {
-    failLayout('hypVaBits', 'missing (with tag: what the sum carries beyond these bits is not mapped)')
+    const text = 'missing (with tag: what the sum carries beyond these bits is not mapped)'
+    failLayout({ field: 'hypVaBits', against: ['tag'], text })
   }
   if (tagVal !== undefined && tagVal >> BigInt(64 - tagLsb) !== 0n) {
-    failLayout('tagVal', `${formatU64(tagVal)} does not fit into the ${64 - tagLsb} bits above tagLsb ${tagLsb}`)
+    const text = `${formatU64(tagVal)} does not fit into the ${64 - tagLsb} bits above tagLsb ${tagLsb}`
+    failLayout({ field: 'tagVal', against: ['tagLsb'], text })
   }
   if (vaMask !== undefined && vaMask !== lowMask(tagLsb)) {
-    failLayout('vaMask', `expected ${formatU64(lowMask(tagLsb))} (2^tagLsb - 1), got ${formatU64(vaMask)}`)
+    const text = `expected ${formatU64(lowMask(tagLsb))} (2^tagLsb - 1), got ${formatU64(vaMask)}`
+    failLayout({ field: 'vaMask', against: ['tagLsb'], text })
   }
   const tag = given ?? tagVal! << BigInt(tagLsb)
   if (hypVaBits !== undefined && tag >> BigInt(hypVaBits) !== 0n) {
-    const where = given === undefined ? `${formatU64(tagVal!)} above tagLsb ${tagLsb}` : formatU64(tag)
-    failLayout(given === undefined ? 'tagVal' : 'tag', `${where} reaches beyond hypVaBits ${hypVaBits}`)
+    const beyond = `reaches beyond hypVaBits ${hypVaBits}`
+    if (given !== undefined) failLayout({ field: 'tag', against: ['hypVaBits'], text: `${formatU64(given)} ${beyond}` })
+    const text = `${formatU64(tagVal!)} above tagLsb ${tagLsb} ${beyond}`
+    failLayout({ field: 'tagVal', against: ['tagLsb', 'hypVaBits'], text })
   }
 }
 
 /** Bits of the windows that two proposals keep for the idmap and the private range, below linear memory. */
 export const LOW_WINDOW_BITS = { 'low-window-48': 48, 'low-window-47': 47 } as const
 
-/** The name of a proposal says what the transformation is: given as well, the fields must agree. */
+/** The name of a proposal says what the transformation is: the fields, where the layout has them as well, must agree. */
 function checkProposal({ proposal, hypVaBits, tagLsb, tagVal, tag }: HypLayout): void {
   if (proposal === undefined) return
-  if (hypVaBits === undefined) failLayout('hypVaBits', `missing (proposal ${proposal} is about all of them)`)
+  const fail: (field: keyof HypLayout, text: string) => never = (field, text) =>
+    failLayout({ field, against: ['proposal'], text })
+  if (hypVaBits === undefined) fail('hypVaBits', `missing (proposal ${proposal} is about all of them)`)
   if (proposal === 'low-window-48-as-coded') {
-    if (tagVal === undefined) failLayout('tagVal', `missing (proposal ${proposal} has no tag in place)`)
+    if (tagVal === undefined) fail('tagVal', `missing (proposal ${proposal} has no tag in place)`)
     const region = tagLsb! <= 48 ? 1n << BigInt(48 - tagLsb!) : 0n
     if ((tagVal & region) !== region) {
-      failLayout('tagVal', `expected bit ${48 - tagLsb!} set (proposal ${proposal}), got ${formatU64(tagVal)}`)
+      fail('tagVal', `expected bit ${48 - tagLsb!} set (proposal ${proposal}), got ${formatU64(tagVal)}`)
     }
     return
   }
-  if (tagLsb !== hypVaBits)
-    failLayout('tagLsb', `expected hypVaBits, ${hypVaBits} (proposal ${proposal}), got ${tagLsb}`)
+  if (tagLsb !== hypVaBits) fail('tagLsb', `expected hypVaBits, ${hypVaBits} (proposal ${proposal}), got ${tagLsb}`)
   if (proposal === 'overlap-top-window') {
-    if (tagVal !== 0n) failLayout('tagVal', `expected 0x0 (proposal ${proposal} adds nothing), got ${tagVal}`)
+    if (tagVal !== 0n) fail('tagVal', `expected 0x0 (proposal ${proposal} adds nothing), got ${tagVal}`)
     return
   }
   const window = 1n << BigInt(LOW_WINDOW_BITS[proposal])
   if (tag !== window) {
     const got = tag === undefined ? 'none' : formatU64(tag)
-    failLayout('tag', `expected ${formatU64(window)} (proposal ${proposal}), got ${got}`)
+    fail('tag', `expected ${formatU64(window)} (proposal ${proposal}), got ${got}`)
   }
 }
 
-/** hypVaBits and pageOffset follow from generation and widths: given as well, they must agree. */
+/** hypVaBits and pageOffset follow from generation and widths: where the layout has them as well, they must agree. */
 function checkDerivedWidths({ generation, vaBits, vaBitsActual, hypVaBits, pageOffset }: HypLayout): void {
   if (generation === undefined || vaBits === undefined || vaBitsActual === undefined) return
+  const against = ['generation', 'vaBits', 'vaBitsActual'] as const
   const from = `(generation ${generation}, vaBits ${vaBits}, vaBitsActual ${vaBitsActual})`
   const bits = hypVaBitsOf(generation, vaBits, vaBitsActual)
   if (hypVaBits !== undefined && hypVaBits !== bits) {
-    failLayout('hypVaBits', `expected ${bits} ${from}, got ${hypVaBits}`)
+    failLayout({ field: 'hypVaBits', against, text: `expected ${bits} ${from}, got ${hypVaBits}` })
   }
   const offset = pageOffsetOf(generation, vaBits, vaBitsActual)
   if (pageOffset !== undefined && pageOffset !== offset) {
-    failLayout('pageOffset', `expected ${formatU64(offset)} ${from}, got ${formatU64(pageOffset)}`)
+    const text = `expected ${formatU64(offset)} ${from}, got ${formatU64(pageOffset)}`
+    failLayout({ field: 'pageOffset', against, text })
   }
 }
 
+/** hypPhysvirtOffset follows from tag and linear map: where the layout has it as well, it must agree. */
 function checkPhysvirtOffset(layout: HypLayout): void {
-  const { hypPhysvirtOffset } = layout
-  const derived = physvirtOffset(layout)
-  if (hypPhysvirtOffset === undefined || derived === undefined || hypPhysvirtOffset === derived) return
-  const from = '(from pageOffset, physOffset, dram, tagLsb and tagVal)'
-  failLayout('hypPhysvirtOffset', `expected ${formatU64(derived)} ${from}, got ${formatU64(hypPhysvirtOffset)}`)
-}
-
-/** Physical - hyp VA of the first DRAM byte, modulo 2^64, where a layout determines it. */
-function physvirtOffset(layout: HypLayout): bigint | undefined {
+  const { hypPhysvirtOffset, dram } = layout
   const memory = linearMemory(layout)
-  if (memory === undefined) return undefined
-  return wrap64(layout.dram![0]!.start - applyMacro(macroOf(layout), memory.banks[0]!.start))
+  if (hypPhysvirtOffset === undefined || memory === undefined) return
+  const derived = wrap64(dram![0]!.start - applyMacro(macroOf(layout), memory.banks[0]!.start))
+  if (hypPhysvirtOffset === derived) return
+  const from = '(from pageOffset, physOffset, dram, tagLsb and tagVal)'
+  failLayout({
+    field: 'hypPhysvirtOffset',
+    against: ['pageOffset', 'physOffset', 'dram', 'tagLsb', 'tagVal'],
+    text: `expected ${formatU64(derived)} ${from}, got ${formatU64(hypPhysvirtOffset)}`,
+  })
 }

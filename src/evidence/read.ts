@@ -1,6 +1,7 @@
 import { type Content, countOdd, HEAD, recognise } from '../content.js'
 import { HypvaError } from '../errors.js'
-import { LAYOUT_FIELDS, parseLayout } from '../layout/json.js'
+import { LAYOUT_FIELDS } from '../layout/fields.js'
+import { parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, forEachLine, readFully } from '../source.js'
 import { FileFindings, LAYOUT_FILE } from './facts.js'

@@ -1,6 +1,6 @@
-import { HOW_TO_LEARN } from '../layout/fields.js'
+import { FIELDS, LAYOUT_FIELDS } from '../layout/fields.js'
 import { IMPOSSIBLE, type Impossibility } from '../layout/impossible.js'
-import { checkLayout, LAYOUT_FIELDS } from '../layout/json.js'
+import { checkLayout } from '../layout/json.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { ByteSource } from '../source.js'
 import { lowMask } from '../u64.js'
@@ -103,20 +103,15 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   }
 }
 
-/** The fields that a machine and a layout have in common. */
-const MACHINE_FIELDS = [
-  ...(['generation', 'mode', 'pageSize', 'vaBits', 'vaBitsActual', 'dram', 'idmap', 'physOffset'] as const),
-  ...(['image', 'kimageVoffset', 'kaslrOffset', 'tagVal'] as const),
-]
-
 /** The machine that a recovered layout describes, and the fields it still lacks. */
-export function machineOf({ layout }: Recovery): { machine: Partial<Machine>; missing: (keyof Machine)[] } {
+export function machineOf({ layout }: Recovery): { machine: Partial<Machine>; missing: (keyof HypLayout)[] } {
+  const common = LAYOUT_FIELDS.filter((field) => FIELDS[field].machine !== undefined)
   const machine = Object.fromEntries(
-    MACHINE_FIELDS.flatMap((field) => (layout[field] === undefined ? [] : [[field, layout[field]]])),
-  ) as Partial<Machine>
-  const required = ['generation', 'pageSize', 'vaBits', 'dram', 'idmap'] as const
-  const missing = required.filter((field) => machine[field] === undefined)
-  return { machine, missing }
+    common.flatMap((field) => (layout[field] === undefined ? [] : [[field, layout[field]]])),
+  )
+  // The generation stands for the kernel version, of which a machine needs one.
+  const needed = common.filter((field) => field === 'generation' || FIELDS[field].machine === 'required')
+  return { machine, missing: needed.filter((field) => layout[field] === undefined) }
 }
 
 /** The tag in place is a quantity of its own, on which widths depend. */
@@ -298,9 +293,8 @@ function unknownOf(
     if (field === 'proposal' || field === 'tag') continue
     if (field === 'tagVal' && layout.tag !== undefined) continue
     if (disputed.has(field)) unknown[field] = 'the evidence disagrees: --prefer FILE, or say it'
-    else if (field === 'vaMask') unknown[field] = 'it follows from tagLsb'
     else if (hint !== undefined && (field === 'tagLsb' || field === 'tagVal')) unknown[field] = hint
-    else unknown[field] = HOW_TO_LEARN[field] ?? ''
+    else unknown[field] = FIELDS[field].learn
   }
   return unknown
 }

@@ -7,8 +7,6 @@ export type HypvaErrorCode =
   | 'HYPVA_U64_TYPE'
   /** A bigint below 0 or above 2^64 - 1. Always a `RangeError`. */
   | 'HYPVA_U64_RANGE'
-  /** Text that is not a 64-bit value. */
-  | 'HYPVA_U64_SYNTAX'
   /** An argument of the wrong type or shape (a buffer, a register number, an option). */
   | 'HYPVA_ARGUMENT'
   /** A layout (object or JSON text) with a missing, unknown, malformed or contradictory field; the message names it. */

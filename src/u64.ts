@@ -1,4 +1,4 @@
-import { HypvaError, HypvaRangeError, HypvaTypeError } from './errors.js'
+import { HypvaRangeError, HypvaTypeError } from './errors.js'
 
 /** 2^64 - 1. */
 export const U64_MAX = 0xffff_ffff_ffff_ffffn
@@ -36,21 +36,6 @@ export function assertU64(value: unknown, what: string): asserts value is bigint
   if (value < 0n || value > U64_MAX) {
     throw new HypvaRangeError('HYPVA_U64_RANGE', `${what}: ${signedHex(value)} is outside 0 … 2^64 - 1`)
   }
-}
-
-/**
- * Parses a 64-bit value: hex digits after `0x` or `0X`, or decimal digits. No sign, no blanks, no separators.
- * @throws HypvaError `HYPVA_U64_SYNTAX` when it is no number, HypvaRangeError `HYPVA_U64_RANGE` when it needs more than 64 bits
- */
-export function parseU64(text: string, what: string): bigint {
-  if (!/^(0[xX][0-9a-fA-F]+|[0-9]+)$/.test(text)) {
-    throw new HypvaError('HYPVA_U64_SYNTAX', `${what}: expected a value like 0xffff000040000000, got ${describe(text)}`)
-  }
-  const value = BigInt(text)
-  if (value > U64_MAX) {
-    throw new HypvaRangeError('HYPVA_U64_RANGE', `${what}: ${text} needs more than 64 bits`)
-  }
-  return value
 }
 
 /** `0x` and lower-case digits, no padding. */

@@ -1,63 +1,91 @@
 import { Option } from 'commander'
-import { GENERATIONS } from '../layout/generations.js'
+import { FIELDS, type Field, type FieldKind, LAYOUT_FIELDS, MACHINE_FIELDS } from '../layout/fields.js'
+import { generationOf } from '../layout/generations.js'
 import { parseMachine } from '../layout/json.js'
-import { type Machine, MODES } from '../layout/types.js'
+import { MACHINE_FORMAT } from '../layout/schema.js'
+import type { HypLayout, Machine } from '../layout/types.js'
 import { inFile, readText } from './options.js'
-import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
+import { toJson } from './text.js'
+import { PAGE_SIZES, parseBits, parseRange, parseRanges, parseWord } from './values.js'
 
-/** `-m, --machine FILE`, and the flags that say the fields of a machine, named as the fields are. */
-export function machineOptions(): Option[] {
-  return [
-    new Option('-m, --machine <file>', 'machine JSON (- is stdin)'),
-    new Option('--kernel <version>', 'kernel version, such as 6.12 (a vendor kernel may need --generation instead)'),
-    new Option('--generation <name>', 'generation of the layout algorithm').choices([...GENERATIONS]),
-    new Option('--mode <mode>', 'how the hypervisor runs (default: nvhe)').choices([...MODES]),
-    new Option('--page-size <size>', 'page size').choices(['4k', '16k', '64k']),
-    new Option('--va-bits <bits>', 'CONFIG_ARM64_VA_BITS').argParser(parseNumber),
-    new Option('--va-bits-actual <bits>', 'vabits_actual, where a 52-bit build runs with fewer').argParser(parseNumber),
-    new Option('--no-randomize-base', 'the kernel was built without CONFIG_RANDOMIZE_BASE'),
-    new Option('--dram <start-end>', 'a bank of DRAM, end exclusive; once for each').argParser(parseRanges),
-    new Option('--idmap <address>', 'physical address of the idmap page'),
-    new Option('--phys-offset <value>', "PHYS_OFFSET (default: by the kernel's rule)"),
-    new Option('--image <start-end>', 'virtual addresses of _text and _end').argParser(parseRange),
-    new Option('--kimage-voffset <value>', 'kimage_voffset'),
-    new Option('--kaslr-offset <value>', 'KASLR offset of the image'),
-    new Option('--random <value>', 'the random 64-bit word the kernel drew'),
-    new Option('--tag-val <value>', 'the tag_val the boot was seen to have'),
-  ]
+/** What the help shows in place of a value. */
+const PLACEHOLDERS: Readonly<Record<FieldKind['type'], string>> = {
+  word: ' <value>',
+  range: ' <start-end>',
+  ranges: ' <start-end>',
+  bits: ' <bits>',
+  choice: ' <name>',
+  pageSize: ' <size>',
+  boolean: '',
+  version: ' <version>',
 }
 
-const FIELDS = [
-  'kernel',
-  'generation',
-  'mode',
-  'pageSize',
-  'vaBits',
-  'vaBitsActual',
-  'randomizeBase',
-  'dram',
-  'idmap',
-  'physOffset',
-  'image',
-  'kimageVoffset',
-  'kaslrOffset',
-  'random',
-  'tagVal',
-] as const
+/** `-m, --machine FILE`, and a flag for each field of a machine. */
+export function machineOptions(): Option[] {
+  const flags = MACHINE_FIELDS.flatMap((name) => {
+    const { machineDefault } = FIELDS[name]
+    return fieldOption(name, machineDefault === undefined ? '' : ` (default: ${machineDefault})`)
+  })
+  return [new Option('-m, --machine <file>', 'machine JSON (- is stdin)'), ...flags]
+}
 
 /** The machine that file and flags describe together. */
 export function readMachine(options: Record<string, unknown> & { machine?: string }): Machine {
-  const flags: Record<string, unknown> = {}
-  for (const field of FIELDS) {
-    const value = options[field]
-    if (value === undefined) continue
-    flags[field] = field === 'pageSize' ? PAGE_SIZES[value as string] : value
-  }
-  // Commander gives every --no-X a default of true; only the flag itself says something.
-  if (flags.randomizeBase === true) delete flags.randomizeBase
+  // As a machine file would hold them.
+  const flags = JSON.parse(toJson(givenFields(options, MACHINE_FIELDS)))
   // One of the two says which algorithm: the flag, when there is one.
   const replaces = 'kernel' in flags ? ['generation'] : 'generation' in flags ? ['kernel'] : []
   const { machine: file } = options
-  if (file === undefined) return parseMachine('{"format":"hypva-machine/1"}', flags)
+  if (file === undefined) return parseMachine(JSON.stringify({ format: MACHINE_FORMAT }), flags)
   return inFile(file, () => parseMachine(readText(file), flags, replaces))
+}
+
+/** A flag for each field of a layout, and --kernel for its generation. */
+export function layoutFieldOptions(): Option[] {
+  const kernel = fieldOption('kernel').map((option) => option.conflicts('generation'))
+  return [...kernel, ...LAYOUT_FIELDS.flatMap((name) => fieldOption(name))]
+}
+
+/** The fields of a layout that flags give. */
+export function givenLayout({ kernel, ...options }: Record<string, unknown>): Partial<HypLayout> {
+  const generation = kernel === undefined ? {} : { generation: generationOf(kernel as string) }
+  return { ...generation, ...givenFields(options, LAYOUT_FIELDS) }
+}
+
+/** The flag of a field: `--kimage-voffset`. */
+export function flagOf(name: string): string {
+  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+}
+
+function fieldOption(name: keyof typeof FIELDS, more = ''): Option[] {
+  const { kind, help }: Field = FIELDS[name]
+  if (help === undefined) return []
+  const flag = kind.type === 'boolean' ? flagOf(name).replace('--', '--no-') : flagOf(name)
+  const option = new Option(`${flag}${PLACEHOLDERS[kind.type]}`, `${help}${more}`)
+  switch (kind.type) {
+    case 'word':
+      return [option.argParser((text) => parseWord(text))]
+    case 'range':
+      return [option.argParser(parseRange)]
+    case 'ranges':
+      return [option.argParser(parseRanges)]
+    case 'bits':
+      return [option.argParser(parseBits)]
+    case 'choice':
+      return [option.choices(kind.names)]
+    case 'pageSize':
+      return [option.choices(Object.keys(PAGE_SIZES))]
+    default:
+      return [option]
+  }
+}
+
+function givenFields(options: Record<string, unknown>, names: readonly (keyof typeof FIELDS)[]): object {
+  const given = names.flatMap((name) => {
+    const value = options[name]
+    // Commander gives every --no-X a default of true; only the flag itself says something.
+    if (value === undefined || (FIELDS[name].kind.type === 'boolean' && value === true)) return []
+    return [[name, FIELDS[name].kind.type === 'pageSize' ? PAGE_SIZES[value as string] : value]]
+  })
+  return Object.fromEntries(given)
 }

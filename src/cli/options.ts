@@ -1,8 +1,7 @@
-import { InvalidArgumentError, Option } from 'commander'
+import { Option } from 'commander'
 import { parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { SPACES } from '../translate/directions.js'
-import { parseU64 } from '../u64.js'
 import { Failure } from './failure.js'
 import { CALLS, flowOf, join, nameOf, openForReading, type ReadCalls, STDIN, takeUpTo, total } from './io/reading.js'
 import { refuseUnlessText } from './io/refuse.js'
@@ -50,14 +49,5 @@ export function inFile<T>(file: string, parse: () => T): T {
   } catch (error) {
     if (error instanceof Failure) throw error
     throw new Failure(`${file === '-' ? 'standard input' : file}: ${(error as Error).message}`)
-  }
-}
-
-/** A 64-bit value on the command line: hex with or without 0x. */
-export function parseAddress(text: string): bigint {
-  try {
-    return parseU64(/^[0-9a-fA-F]+$/.test(text) ? `0x${text}` : text, 'address')
-  } catch (error) {
-    throw new InvalidArgumentError((error as Error).message)
   }
 }

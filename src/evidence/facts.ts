@@ -1,4 +1,4 @@
-import { LAYOUT_FIELDS } from '../layout/json.js'
+import { LAYOUT_FIELDS } from '../layout/fields.js'
 import type { HypLayout, Mode } from '../layout/types.js'
 import { ownText } from '../source.js'
 import type { Range } from '../u64.js'

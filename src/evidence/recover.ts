@@ -1,3 +1,4 @@
+import { FIELDS, LAYOUT_FIELDS } from '../layout/fields.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { ByteSource } from '../source.js'
 import { type Conflict, type Fact, FileFindings, type Findings, type Note, type Provenance } from './facts.js'
@@ -117,18 +118,13 @@ function withTag(facts: readonly Fact[]): Fact[] {
   return [...facts, ...tags]
 }
 
-/** The fields that a machine and a layout have in common. */
-const MACHINE_FIELDS = [
-  ...(['generation', 'mode', 'pageSize', 'vaBits', 'vaBitsActual', 'dram', 'idmap', 'physOffset'] as const),
-  ...(['image', 'kimageVoffset', 'kaslrOffset', 'tagVal'] as const),
-]
-
 /** The machine that a recovered layout describes, and the fields it still lacks. */
-export function machineOf({ layout }: Recovery): { machine: Partial<Machine>; missing: (keyof Machine)[] } {
+export function machineOf({ layout }: Recovery): { machine: Partial<Machine>; missing: (keyof HypLayout)[] } {
+  const common = LAYOUT_FIELDS.filter((field) => FIELDS[field].machine !== undefined)
   const machine = Object.fromEntries(
-    MACHINE_FIELDS.flatMap((field) => (layout[field] === undefined ? [] : [[field, layout[field]]])),
-  ) as Partial<Machine>
-  const required = ['generation', 'pageSize', 'vaBits', 'dram', 'idmap'] as const
-  const missing = required.filter((field) => machine[field] === undefined)
-  return { machine, missing }
+    common.flatMap((field) => (layout[field] === undefined ? [] : [[field, layout[field]]])),
+  )
+  // The generation stands for the kernel version, of which a machine needs one.
+  const needed = common.filter((field) => field === 'generation' || FIELDS[field].machine === 'required')
+  return { machine, missing: needed.filter((field) => layout[field] === undefined) }
 }

@@ -1,6 +1,6 @@
 import { HypvaError, type HypvaErrorCode, HypvaTypeError } from '../errors.js'
 import { describe, formatU64 } from '../u64.js'
-import { jsonErrorOf } from './json-syntax.js'
+import { LAYOUT_FIELDS } from './fields.js'
 import { LAYOUT_FORMAT } from './schema.js'
 import type { HypLayout, Machine } from './types.js'
 import { layoutOf, machineOf } from './validate.js'
@@ -12,7 +12,7 @@ import { layoutOf, machineOf } from './validate.js'
  * parseLayout('{"format":"hypva-layout/1","tagLsb":31,"tagVal":"0x11367"}').tagVal // 0x11367n
  */
 export function parseLayout(text: string): HypLayout {
-  return validateLayout(parseJson(text, 'layout', 'HYPVA_LAYOUT'))
+  return layoutOf(parseJson(text, 'layout', 'HYPVA_LAYOUT'), 'hex')
 }
 
 /**
@@ -29,25 +29,9 @@ export function parseMachine(
   dropped: readonly string[] = [],
 ): Machine {
   const value = parseJson(text, 'machine', 'HYPVA_MACHINE')
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return validateMachine(value)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return machineOf(value, 'hex')
   const kept = Object.entries(value).filter(([field]) => !dropped.includes(field))
-  return validateMachine({ ...Object.fromEntries(kept), ...overrides })
-}
-
-/**
- * A layout out of an already parsed value, 64-bit values in it as hex strings.
- * @throws HypvaError `HYPVA_LAYOUT` naming the field, what was expected there and what stood there
- */
-export function validateLayout(value: unknown): HypLayout {
-  return layoutOf(value, 'hex')
-}
-
-/**
- * A machine description out of an already parsed value, 64-bit values in it as hex strings.
- * @throws HypvaError `HYPVA_MACHINE` naming the field; `HYPVA_KERNEL_VERSION`
- */
-export function validateMachine(value: unknown): Machine {
-  return machineOf(value, 'hex')
+  return machineOf({ ...Object.fromEntries(kept), ...overrides }, 'hex')
 }
 
 /**
@@ -58,38 +42,6 @@ export function validateMachine(value: unknown): Machine {
 export function checkLayout(layout: HypLayout): void {
   layoutOf(layout, 'bigint')
 }
-
-/**
- * The same for a machine description.
- * @throws HypvaError `HYPVA_MACHINE` naming the field, `HYPVA_KERNEL_VERSION`; HypvaTypeError or HypvaRangeError where a
- *   64-bit bigint belongs
- */
-export function checkMachine(machine: Machine): void {
-  machineOf(machine, 'bigint')
-}
-
-/** The fields of a layout, in the order in which its JSON has them. */
-export const LAYOUT_FIELDS = [
-  'generation',
-  'proposal',
-  'mode',
-  'pageSize',
-  'vaBits',
-  'vaBitsActual',
-  'hypVaBits',
-  'tagLsb',
-  'tagVal',
-  'tag',
-  'vaMask',
-  'pageOffset',
-  'physOffset',
-  'dram',
-  'idmap',
-  'image',
-  'kimageVoffset',
-  'kaslrOffset',
-  'hypPhysvirtOffset',
-] as const satisfies readonly (keyof HypLayout)[]
 
 /**
  * JSON text of a layout: fields in a fixed order, indented by two, a newline at the end.
@@ -115,8 +67,20 @@ function parseJson(text: unknown, what: string, code: HypvaErrorCode): unknown {
   }
   try {
     return JSON.parse(text)
-  } catch {
-    const { line, column, reason } = jsonErrorOf(text)
-    throw new HypvaError(code, `${what}: not JSON: line ${line}, column ${column}: ${reason}`)
+  } catch (error) {
+    throw new HypvaError(code, `${what}: not JSON: ${syntaxError(text, (error as Error).message)}`)
   }
+}
+
+/** The engine's message about broken JSON on one line, with line and column where the engine tells a position. */
+function syntaxError(text: string, message: string): string {
+  // Some messages quote a part of the text.
+  const line = message.replace(
+    /[\p{Cc}\u2028\u2029]/gu,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+  const found = /^(.*?)(?: in JSON)? at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(line)
+  if (found === null) return line
+  const before = text.slice(0, Number(found[2])).split('\n')
+  return `line ${before.length}, column ${before.at(-1)!.length + 1}: ${found[1]}`
 }

@@ -1,7 +1,6 @@
 import * as v from 'valibot'
 import { describe, U64_MAX } from '../u64.js'
-import { GENERATIONS } from './generations.js'
-import { MODES, PROPOSALS } from './types.js'
+import { FIELDS, type FieldKind, LAYOUT_FIELDS, MACHINE_FIELDS } from './fields.js'
 
 /** How 64-bit values stand in a value: bigints in objects, quoted hex in JSON. */
 export type WordForm = 'bigint' | 'hex'
@@ -13,59 +12,50 @@ export const LAYOUT_FORMAT = 'hypva-layout/1'
 export const MACHINE_FORMAT = 'hypva-machine/1'
 
 /** The shape of a layout: types of fields and ranges of numbers, no relations between fields. */
-export function layoutSchema(form: WordForm) {
-  const word = wordSchema(form, U64_MAX)
-  return v.strictObject({
-    ...formatEntry(form, LAYOUT_FORMAT),
-    generation: v.optional(oneOf(GENERATIONS)),
-    proposal: v.optional(oneOf(PROPOSALS)),
-    mode: v.optional(oneOf(MODES)),
-    pageSize: v.optional(pageSize()),
-    vaBits: v.optional(integer(36, 52)),
-    vaBitsActual: v.optional(integer(36, 52)),
-    hypVaBits: v.optional(integer(36, 52)),
-    tagLsb: v.optional(integer(1, 63)),
-    tagVal: v.optional(word),
-    tag: v.optional(word),
-    vaMask: v.optional(word),
-    pageOffset: v.optional(word),
-    physOffset: v.optional(word),
-    dram: v.optional(ranges(form)),
-    idmap: v.optional(word),
-    image: v.optional(range(form)),
-    kimageVoffset: v.optional(word),
-    kaslrOffset: v.optional(word),
-    hypPhysvirtOffset: v.optional(word),
-  })
+export function layoutSchema(form: WordForm): v.GenericSchema {
+  return objectSchema(form, LAYOUT_FORMAT, LAYOUT_FIELDS, () => false)
 }
 
 /** The shape of a machine description. */
-export function machineSchema(form: WordForm) {
-  const word = wordSchema(form, U64_MAX)
-  return v.strictObject({
-    ...formatEntry(form, MACHINE_FORMAT),
-    kernel: v.optional(v.string(expected('a kernel version like "6.12"'))),
-    generation: v.optional(oneOf(GENERATIONS)),
-    mode: v.optional(oneOf(MODES)),
-    pageSize: pageSize(),
-    vaBits: integer(36, 52),
-    vaBitsActual: v.optional(integer(36, 52)),
-    randomizeBase: v.optional(v.boolean(expected('true or false'))),
-    dram: ranges(form),
-    idmap: word,
-    physOffset: v.optional(word),
-    image: v.optional(range(form)),
-    kimageVoffset: v.optional(word),
-    kaslrOffset: v.optional(word),
-    random: v.optional(word),
-    tagVal: v.optional(word),
-  })
+export function machineSchema(form: WordForm): v.GenericSchema {
+  return objectSchema(form, MACHINE_FORMAT, MACHINE_FIELDS, (name) => FIELDS[name].machine === 'required')
 }
 
-function formatEntry(form: WordForm, name: string) {
-  const literal = v.literal(name, expected(`"${name}"`))
+function objectSchema<Name extends keyof typeof FIELDS>(
+  form: WordForm,
+  format: string,
+  names: readonly Name[],
+  isRequired: (name: Name) => boolean,
+): v.GenericSchema {
+  const entries: Record<string, v.GenericSchema> = {}
   // An object in memory needs no label; JSON text must say what it is.
-  return form === 'hex' ? { format: literal } : ({} as Record<string, v.OptionalSchema<typeof literal, undefined>>)
+  if (form === 'hex') entries.format = v.literal(format, expected(`"${format}"`))
+  for (const name of names) {
+    const schema = schemaOf(FIELDS[name].kind, form)
+    entries[name] = isRequired(name) ? schema : v.optional(schema)
+  }
+  return v.strictObject(entries)
+}
+
+function schemaOf(kind: FieldKind, form: WordForm): v.GenericSchema {
+  switch (kind.type) {
+    case 'word':
+      return wordSchema(form, U64_MAX)
+    case 'range':
+      return range(form)
+    case 'ranges':
+      return ranges(form)
+    case 'bits':
+      return integer(kind.low, kind.high)
+    case 'choice':
+      return v.picklist(kind.names, expected(`one of ${kind.names.map((name) => `"${name}"`).join(', ')}`))
+    case 'pageSize':
+      return v.picklist([4096, 16384, 65536], expected('4096, 16384 or 65536'))
+    case 'boolean':
+      return v.boolean(expected('true or false'))
+    case 'version':
+      return v.string(expected('a kernel version like "6.12"'))
+  }
 }
 
 /** memblock begins with room for 128 regions; no machine has more than a few hundred banks. */
@@ -81,14 +71,6 @@ function ranges(form: WordForm) {
 /** `end` may be 2^64: that is how a range reaches the last address. */
 function range(form: WordForm) {
   return v.strictObject({ start: wordSchema(form, U64_MAX), end: wordSchema(form, U64_MAX + 1n) })
-}
-
-function oneOf<const T extends readonly string[]>(names: T) {
-  return v.picklist(names, expected(`one of ${names.map((name) => `"${name}"`).join(', ')}`))
-}
-
-function pageSize() {
-  return v.picklist([4096, 16384, 65536], expected('4096, 16384 or 65536'))
 }
 
 function integer(low: number, high: number) {

@@ -1,7 +1,7 @@
 import { computeLayout } from '../layout/compute.js'
-import { checkMachine } from '../layout/json.js'
 import { macroOf } from '../layout/macro.js'
 import type { Machine } from '../layout/types.js'
+import { machineOf } from '../layout/validate.js'
 import { LAYOUT_NAMES, type LayoutName, namedLayout, REAL, summaryOf } from './layouts.js'
 import { type Restriction, restrictionsFor } from './restrictions.js'
 import { type Verdict, verdictOf } from './verdict.js'
@@ -46,7 +46,7 @@ export function checkProposals(machine: Machine, names: readonly LayoutName[] = 
  * A checked machine, with the draw of its kernel as a random word: its tag_val holds for one tag_lsb only.
  */
 export function placedMachine(machine: Machine): Machine {
-  checkMachine(machine)
+  machineOf(machine, 'bigint')
   const { tagVal, random = 0n, ...facts } = machine
   // Whether the tag is one that the kernel can have is its own algorithm's to say.
   const own = computeLayout(tagVal === undefined ? { ...facts, random } : machine)

@@ -134,17 +134,13 @@ describe('no input is too long for the stack', () => {
     }
   }
   test.each([
-    [
-      'a string',
-      `{"format":"hypva-layout/1","mode":"${'a'.repeat(20_000_000)}"`,
-      'line 1, column 20000037: expected "," or "}"',
-    ],
-    ['a number', `[${'1'.repeat(20_000_000)}`, 'column 20000002: expected "," or "]"'],
-    ['blanks', `{${' '.repeat(20_000_000)}x`, 'column 20000002: expected a field name in quotes or "}", got "x"'],
-    ['arrays', '['.repeat(2_000_000), 'column 2000001: expected a value or "]", got the end of the text'],
+    ['a string', `{"format":"hypva-layout/1","mode":"${'a'.repeat(20_000_000)}"`, 'layout: not JSON: '],
+    ['a number', `[${'1'.repeat(20_000_000)}`, 'layout: not JSON: '],
+    ['blanks', `{${' '.repeat(20_000_000)}x`, 'line 1, column 20000002: '],
+    ['arrays', '['.repeat(2_000_000), 'layout: not JSON: '],
     ['closed arrays', '['.repeat(1_000_000) + ']'.repeat(1_000_000), 'layout: expected an object, got an array'],
-    ['objects', '{"a":'.repeat(1_000_000), 'column 5000001: expected a value, got the end of the text'],
-    ['a word', 'a'.repeat(20_000_000), `got ${JSON.stringify(`${'a'.repeat(40)}…`)}`],
+    ['objects', '{"a":'.repeat(1_000_000), 'layout: not JSON: '],
+    ['a word', 'a'.repeat(20_000_000), 'layout: not JSON: '],
     [
       'digits',
       `{"format":"hypva-layout/1","tagLsb":31,"tagVal":"0x${'f'.repeat(10_000_000)}"}`,

@@ -1,32 +1,25 @@
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { HypvaError } from '../../src/errors.js'
 import { computeLayout } from '../../src/layout/compute.js'
-import {
-  checkLayout,
-  formatLayout,
-  parseLayout,
-  parseMachine,
-  validateLayout,
-  validateMachine,
-} from '../../src/layout/json.js'
+import { checkLayout, formatLayout, parseLayout, parseMachine } from '../../src/layout/json.js'
+import { layoutOf, machineOf } from '../../src/layout/validate.js'
 import { boots, factsOf } from './boots.js'
 
 const code = (code: string, message: string) =>
   expect.objectContaining({ code, message: expect.stringContaining(message) })
 
+const validateLayout = (value: unknown) => layoutOf(value, 'hex')
+const validateMachine = (value: unknown) => machineOf(value, 'hex')
+
 /** What a check throws; its `field` has to be the one that its message begins with. */
 function thrown(check: () => unknown): HypvaError {
-  try {
-    check()
-  } catch (error) {
-    expect(error).toBeInstanceOf(HypvaError)
-    const { message, field, against = [] } = error as HypvaError
-    expect(field).toBe(/^(?:layout|machine)[.[]"?([^."[:\]]+)/.exec(message)?.[1]?.replaceAll('\\n', '\n'))
-    for (const other of against) expect(other).not.toBe(field)
-    return error as HypvaError
-  }
-  throw new Error('nothing thrown')
+  const error = caught(check) as HypvaError
+  expect(error).toBeInstanceOf(HypvaError)
+  const { message, field, against = [] } = error
+  expect(field).toBe(/^(?:layout|machine)[.[]"?([^."[:\]]+)/.exec(message)?.[1]?.replaceAll('\\n', '\n'))
+  for (const other of against) expect(other).not.toBe(field)
+  return error
 }
 
 const TEXT = `{
@@ -302,30 +295,47 @@ describe('machine text', () => {
 })
 
 describe('text that is no JSON', () => {
+  // The engine's words differ from one to the next; where it tells a position, line and column come from that.
   test.each([
-    ['', 1, 1, 'expected a value, got the end of the text'],
-    ['{', 1, 2, 'expected a field name in quotes or "}", got the end of the text'],
-    ['{\n  "a": 1,\n}', 3, 1, 'expected a field name in quotes, got "}"'],
-    ['{"a" 1}', 1, 6, 'expected ":", got "1"'],
-    ['{"a": 0x40}', 1, 8, 'expected "," or "}", got "x40"'],
-    ['{"a": [1 2]}', 1, 10, 'expected "," or "]", got "2"'],
-    ['[1,]', 1, 4, 'expected a value, got "]"'],
-    ['[}', 1, 2, 'expected a value or "]", got "}"'],
-    ["{'a': 1}", 1, 2, 'expected a field name in quotes or "}"'],
-    ['{"a": "b}', 1, 7, 'expected a value, got "\\""'],
-    ['{"a": 1} x', 1, 10, 'expected the end of the text, got "x"'],
-    ['{"a": tru}', 1, 7, 'expected a value, got "tru"'],
-    ['\ufeff{}', 1, 1, 'expected a value'],
-    ['\r\n\r\n  nope', 3, 3, 'got "nope"'],
-    ['[01]', 1, 3, 'expected "," or "]"'],
-    ['}', 1, 1, 'expected a value, got "}"'],
-  ])('%j', (text, line, column, reason) => {
-    expect(() => parseLayout(text)).toThrow(code('HYPVA_LAYOUT', `layout: not JSON: line ${line}, column ${column}: `))
-    expect(() => parseLayout(text)).toThrow(reason)
-    expect(() => parseMachine(text)).toThrow(code('HYPVA_MACHINE', 'machine: not JSON'))
+    ['{', 'line 1, column 2: '],
+    ['{"a" 1}', 'line 1, column 6: '],
+    ['{"a": 0x40}', 'line 1, column 8: '],
+    ['{"a": [1 2]}', 'line 1, column 10: '],
+    ["{'a': 1}", 'line 1, column 2: '],
+    ['{"a": 1} x', 'line 1, column 10: '],
+    ['[01]', 'line 1, column 3: '],
+    ['{\n  "a": 1,\n}', 'line 3, column 1: '],
+    ['{\r\n"a": "b\nc"}', 'line 2, column 8: '],
+    ['{"a": "b', 'line 1, column 9: '],
+    ['', 'end'],
+    ['{"a":', 'end'],
+    ['[1,', 'end'],
+    ['[1,]', ']'],
+    ['\r\n\r\n  nope', 'nope'],
+    ['{"a": tru}', 'tru'],
+    ['\ufeff{}', '\ufeff'],
+    ['}', '}'],
+    ['\u001b[2J\u009b', '\\u001b[2J\\u009b'],
+    ['x\n\u2028y', 'x\\u000a\\u2028y'],
+  ])('%j: one line that says where, or the end of the text', (text, where) => {
+    expect(() => parseLayout(text)).toThrow(code('HYPVA_LAYOUT', 'layout: not JSON: '))
+    expect(() => parseMachine(text)).toThrow(code('HYPVA_MACHINE', 'machine: not JSON: '))
+    const { message } = caught(() => parseLayout(text))
+    expect(message).toContain(where)
+    expect(message).toMatch(/^[^\p{Cc}\u2028\u2029]{20,200}$/u)
+    expect(message).not.toContain('at position')
   })
 
-  test('is placed where it is broken, and in one line', () => {
+  test('engines that add line and column themselves do not say them twice', () => {
+    const parse = vi.spyOn(JSON, 'parse').mockImplementation(() => {
+      throw new SyntaxError("Expected ',' or '}' after property value in JSON at position 12 (line 2 column 5)")
+    })
+    const { message } = caught(() => parseLayout('{"a": 1\n    "b": 2}'))
+    parse.mockRestore()
+    expect(message).toBe("layout: not JSON: line 2, column 5: Expected ',' or '}' after property value")
+  })
+
+  test('is one line wherever it is broken', () => {
     fc.assert(
       fc.property(fc.json(), fc.nat(), (json, cut) => {
         const text = json.slice(0, cut % json.length)
@@ -336,12 +346,21 @@ describe('text that is no JSON', () => {
           bad = true
         }
         fc.pre(bad)
-        expect(() => parseLayout(text)).toThrow(/^layout: not JSON: line \d+, column \d+: expected .*, got .*$/)
+        expect(caught(() => parseLayout(text)).message).toMatch(/^layout: not JSON: [^\p{Cc}\u2028\u2029]+$/u)
       }),
     )
   })
 
   test('nested deeply', () => {
-    expect(() => parseLayout('['.repeat(200_000))).toThrow(code('HYPVA_LAYOUT', 'column 200001'))
+    expect(() => parseLayout('['.repeat(200_000))).toThrow(code('HYPVA_LAYOUT', 'layout: not JSON: '))
   })
 })
+
+function caught(call: () => unknown): Error {
+  try {
+    call()
+  } catch (error) {
+    return error as Error
+  }
+  throw new Error('nothing thrown')
+}

@@ -3,9 +3,10 @@ import type { Space } from '../../translate/directions.js'
 import { type Explanation, explainAddress, readings } from '../../translate/explain.js'
 import { formatU64 } from '../../u64.js'
 import { print } from '../io/output.js'
-import { layoutOption, parseAddress, readLayout, spaceOption } from '../options.js'
+import { layoutOption, readLayout, spaceOption } from '../options.js'
 import type { Status } from '../status.js'
 import { toJson } from '../text.js'
+import { parseWord } from '../values.js'
 
 const EXAMPLES = `Examples:
   hypva layout compute --kernel 6.1 --page-size 4k --va-bits 48 --idmap 0x40eed000 \\
@@ -59,7 +60,7 @@ export function addExplain(program: Command, status: Status): void {
 
 function collect(text: string, previous: bigint[] | undefined): bigint[] {
   if (text === '') throw new InvalidArgumentError('an address is missing')
-  return [...(previous ?? []), parseAddress(text)]
+  return [...(previous ?? []), parseWord(text)]
 }
 
 function format(explanation: Explanation): string {

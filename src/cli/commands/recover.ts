@@ -1,19 +1,18 @@
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import type { EvidenceKind } from '../../evidence/read.js'
 import { machineOf, type Recovery, recoverLayout } from '../../evidence/recover.js'
-import { HOW_TO_LEARN } from '../../layout/fields.js'
-import { GENERATIONS, generationOf, parseGeneration } from '../../layout/generations.js'
+import { FIELDS } from '../../layout/fields.js'
 import { formatLayoutFields } from '../../layout/json.js'
 import { MACHINE_FORMAT } from '../../layout/schema.js'
-import { type HypLayout, MODES, type Mode, type PageSize } from '../../layout/types.js'
-import { formatU64, parseU64, type Range } from '../../u64.js'
+import type { HypLayout } from '../../layout/types.js'
+import { formatU64, type Range } from '../../u64.js'
 import { Failure } from '../failure.js'
 import { openSource } from '../io/file-source.js'
 import { checkInputs } from '../io/input.js'
 import { openOutput, print, say } from '../io/output.js'
+import { flagOf, givenLayout, layoutFieldOptions } from '../machine.js'
 import type { Status } from '../status.js'
 import { formatRange, toJson, visibleLine } from '../text.js'
-import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from '../values.js'
 
 const EXAMPLES = `Examples:
   # On the host itself: sudo dmesg | sudo hypva layout recover - /proc/kcore /proc/kallsyms /proc/iomem -o layout.json
@@ -50,13 +49,13 @@ export function addRecover(parent: Command, status: Status): void {
       '--exhaustive',
       'scan a whole core instead of stopping once its text has settled the tag; refused on a live /proc/kcore',
     )
-  for (const option of fieldOptions()) recover.addOption(option)
+  for (const option of layoutFieldOptions()) recover.addOption(option)
   recover.action((files: string[], options: Flags) => {
     checkInputs(files)
     const prefer = options.prefer ?? []
     const stranger = prefer.find((file) => !files.includes(file))
     if (stranger !== undefined) throw new Failure(`--prefer ${stranger}: not among the files given`)
-    const given = givenFields(options)
+    const given = givenLayout(options)
     const sources = files.map((file) => openSource(file, { liveMemory: true }))
     let recovery: Recovery
     try {
@@ -122,7 +121,7 @@ function isComplete(layout: Partial<HypLayout>): layout is HypLayout {
 function printMachine(recovery: Recovery): void {
   const { machine, missing } = machineOf(recovery)
   if (recovery.conflicts.length === 0 && missing.length > 0) {
-    const ways = missing.map((field) => `${field} (${HOW_TO_LEARN[field as keyof HypLayout] ?? 'set it with a flag'})`)
+    const ways = missing.map((field) => `${field} (${FIELDS[field].learn})`)
     throw new Failure(`no machine: not known are ${ways.join('; ')}`, 1)
   }
   print(toJson({ format: MACHINE_FORMAT, ...machine }))
@@ -167,7 +166,7 @@ function report(recovery: Recovery): string {
     }
   }
   if (conflicts.some(({ sides }) => sides.length > 1))
-    lines.push(`  --prefer FILE believes that file; a flag such as ${flagOf(conflicts)} sets the value yourself.`)
+    lines.push(`  --prefer FILE believes that file; a flag such as ${settlingFlag(conflicts)} sets the value yourself.`)
   if (candidates.length > 0) {
     lines.push('', `Layouts that fit: ${candidates.length}`)
     for (const { tagLsb, tagVal } of candidates) {
@@ -204,65 +203,14 @@ function valueText(value: unknown): string {
   return String(value)
 }
 
-const WORDS = {
-  '--tag-val': 'tag_val',
-  '--va-mask': 'va_mask',
-  '--phys-offset': 'PHYS_OFFSET',
-  '--page-offset': 'PAGE_OFFSET',
-  '--idmap': 'physical address of the idmap page',
-  '--kimage-voffset': 'kimage_voffset',
-  '--kaslr-offset': 'KASLR offset of the image',
-  '--hyp-physvirt-offset': 'hyp_physvirt_offset',
-} as const
-
-/** Flags that say fields of the layout, named as the machine's flags are. */
-function fieldOptions(): Option[] {
-  return [
-    new Option('--kernel <version>', 'kernel version').conflicts('generation'),
-    new Option('--generation <name>', 'generation of the layout algorithm').choices([...GENERATIONS]),
-    new Option('--mode <mode>', 'how the hypervisor runs').choices([...MODES]),
-    new Option('--page-size <size>', 'page size').choices(Object.keys(PAGE_SIZES)),
-    new Option('--va-bits <bits>', 'CONFIG_ARM64_VA_BITS').argParser(parseNumber),
-    new Option('--va-bits-actual <bits>', 'vabits_actual').argParser(parseNumber),
-    new Option('--hyp-va-bits <bits>', 'hyp VA bits of the layout').argParser(parseNumber),
-    new Option('--tag-lsb <bit>', 'tag_lsb').argParser(parseNumber),
-    new Option('--dram <start-end>', 'a bank of DRAM, end exclusive; once for each').argParser(parseRanges),
-    new Option('--image <start-end>', 'virtual addresses of _text and _end').argParser(parseRange),
-    ...Object.entries(WORDS).map(([flag, text]) => new Option(`${flag} <value>`, text)),
-  ]
-}
-
-/** A flag that settles one of the conflicts. */
-function flagOf(conflicts: Recovery['conflicts']): string {
-  const flags = fieldOptions().map(({ long }) => long!)
-  const wanted = conflicts.map(({ field }) => `--${field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
-  return wanted.find((flag) => flags.includes(flag)) ?? '--tag-val'
-}
-
 function collect(file: string, files: string[] = []): string[] {
   return [...files, file]
 }
 
-function givenFields(options: Flags): Partial<HypLayout> {
-  const given: Record<string, unknown> = {}
-  const range = ({ start, end }: { start: string; end: string }, what: string): Range => ({
-    start: parseU64(start, what),
-    end: parseU64(end, what),
-  })
-  if (options.kernel !== undefined) given.generation = generationOf(options.kernel as string)
-  if (options.generation !== undefined) given.generation = parseGeneration(options.generation as string)
-  if (options.mode !== undefined) given.mode = options.mode as Mode
-  if (options.pageSize !== undefined) given.pageSize = PAGE_SIZES[options.pageSize as string] as PageSize
-  for (const field of ['vaBits', 'vaBitsActual', 'hypVaBits', 'tagLsb']) {
-    if (options[field] !== undefined) given[field] = options[field]
-  }
-  if (options.dram !== undefined) {
-    given.dram = (options.dram as { start: string; end: string }[]).map((bank) => range(bank, '--dram'))
-  }
-  if (options.image !== undefined) given.image = range(options.image as { start: string; end: string }, '--image')
-  for (const flag of Object.keys(WORDS)) {
-    const field = flag.slice(2).replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
-    if (options[field] !== undefined) given[field] = parseU64(options[field] as string, flag)
-  }
-  return given as Partial<HypLayout>
+/** A flag that settles one of the conflicts. */
+function settlingFlag(conflicts: Recovery['conflicts']): string {
+  const field = conflicts
+    .map((conflict) => conflict.field)
+    .find((name) => FIELDS[name as keyof typeof FIELDS]?.help !== undefined)
+  return flagOf(field ?? 'tagVal')
 }

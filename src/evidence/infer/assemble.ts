@@ -1,5 +1,4 @@
-import { HOW_TO_LEARN } from '../../layout/fields.js'
-import { LAYOUT_FIELDS } from '../../layout/json.js'
+import { FIELDS, LAYOUT_FIELDS } from '../../layout/fields.js'
 import type { HypLayout } from '../../layout/types.js'
 import { lowMask } from '../../u64.js'
 import type { Provenance, Values } from '../facts.js'
@@ -62,7 +61,7 @@ export function unknownOf(
       unknown[field] = 'the evidence disagrees'
     } else if (field === 'vaMask') unknown[field] = 'it follows from tagLsb'
     else if (hint !== undefined && (field === 'tagLsb' || field === 'tagVal')) unknown[field] = hint
-    else unknown[field] = HOW_TO_LEARN[field] ?? ''
+    else unknown[field] = FIELDS[field].learn
   }
   return { unknown, disputed }
 }

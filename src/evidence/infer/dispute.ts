@@ -1,6 +1,7 @@
 import type { HypvaError } from '../../errors.js'
+import { LAYOUT_FIELDS } from '../../layout/fields.js'
 import { IMPOSSIBLE, type Impossibility } from '../../layout/impossible.js'
-import { checkLayout, LAYOUT_FIELDS } from '../../layout/json.js'
+import { checkLayout } from '../../layout/json.js'
 import type { HypLayout } from '../../layout/types.js'
 import { lowMask } from '../../u64.js'
 import { type Conflict, type Fact, type Note, provenanceOf, type Quantity, type Tag } from '../facts.js'

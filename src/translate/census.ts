@@ -1,4 +1,5 @@
 import { Engine } from '../engine/engine.js'
+import { ABI } from '../engine/wasm.generated.js'
 import { subtract, united, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion, type RegionKind } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
@@ -40,8 +41,6 @@ export interface CensusResult {
   readonly named: number
 }
 
-const HELD = 18
-const CONTEXT = 3
 const KERNEL_HALF = 1n << 63n
 
 /** Counts the addresses of a stream by region and by symbol. What it "rewrites" is nothing: `commit` returns no bytes. */
@@ -86,12 +85,12 @@ export class Census implements Rewriter {
     this.chunk = chunk
     const pieces = regionPieces(layout, from)
     this.regions = pieces
-    const slack = 128
+    const slack = ABI.TEXT_SLACK
     // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
-    const most = 2 * (chunk + HELD) + 8
-    this.engine = new Engine(slack + chunk + HELD + slack + most + pieces.length * 8 + 16)
+    const most = 2 * (chunk + ABI.LONGEST_TOKEN) + 8
+    this.engine = new Engine(slack + chunk + ABI.LONGEST_TOKEN + slack + most + pieces.length * 8 + 16)
     this.base = this.engine.heap + slack
-    this.values = (this.base + chunk + HELD + slack + 7) & ~7
+    this.values = (this.base + chunk + ABI.LONGEST_TOKEN + slack + 7) & ~7
     this.counters = (this.values + most + 7) & ~7
     this.engine.setSegments(pieces.map(({ range }) => ({ ...range, delta: 0n })))
     if (watch !== undefined) this.engine.setWatch(...watch.ranges)
@@ -100,7 +99,7 @@ export class Census implements Rewriter {
 
   space(): Uint8Array {
     const { engine, base } = this
-    engine.bytes.copyWithin(base - CONTEXT, base + this.consumed - CONTEXT, base + this.length)
+    engine.bytes.copyWithin(base - ABI.TEXT_CONTEXT, base + this.consumed - ABI.TEXT_CONTEXT, base + this.length)
     this.offset += this.consumed
     this.length -= this.consumed
     this.consumed = 0
@@ -125,7 +124,7 @@ export class Census implements Rewriter {
       this.offset = 0
       this.length = 0
       this.consumed = 0
-      engine.bytes.fill(0, base - CONTEXT, base)
+      engine.bytes.fill(0, base - ABI.TEXT_CONTEXT, base)
     }
     return engine.bytes.subarray(base, base)
   }
@@ -194,7 +193,7 @@ export class Census implements Rewriter {
     const { perEntry } = this
     for (let i = 0; i < count; i++) {
       const entry = entries[i]!
-      if (entry !== 0xffff_ffff) perEntry[entry]!++
+      if (entry !== ABI.NO_ENTRY) perEntry[entry]!++
     }
     this.named += named
   }

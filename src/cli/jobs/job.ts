@@ -1,8 +1,9 @@
 // One of the jobs of a translation of a regular file into another: takes blocks of the input in turn, reads and rewrites
 // them, and writes what comes out behind what the blocks before have come to.
 import { readSync } from 'node:fs'
+import { ABI } from '../../engine/wasm.generated.js'
 import type { BinaryRewriter } from '../../translate/binary.js'
-import { CUT_CONTEXT, CUT_WINDOW, cutOffset } from '../../translate/cuts.js'
+import { CUT_WINDOW, cutOffset } from '../../translate/cuts.js'
 import { addCounts, newCounts, type RewriteCounts, type Truncation } from '../../translate/rewriter.js'
 import { type TagReport, TagWatch } from '../../translate/tag-watch.js'
 import type { TextRewriter } from '../../translate/text.js'
@@ -114,7 +115,7 @@ export async function runJob(data: JobData, { overlap, pause }: JobManners): Pro
 function rewriteBlock(data: JobData, rewriter: TextRewriter | BinaryRewriter, index: number): Uint8Array {
   const start = cutAt(data, index * data.block)
   const end = cutAt(data, (index + 1) * data.block)
-  const context = new Uint8Array(Math.min(CUT_CONTEXT, start))
+  const context = new Uint8Array(Math.min(ABI.TEXT_CONTEXT, start))
   readAll(data, context, start - context.length)
   const space = rewriter.begin(start, context).subarray(0, end - start)
   readAll(data, space, start)

@@ -1,55 +1,43 @@
-// The ABI: everything a host may call, and nothing else. Pointers and counts are u32; see memory.ts for the blocks a host
-// fills (MACRO, SEGMENTS) and reads (RESULT).
+// The ABI: all that a host calls and reads, and nothing else. Pointers and counts are u32; an exported constant is a global.
+//
+// A host fills the blocks at MACRO, SEGMENTS, WATCH, NAMES and NAME_SEGMENTS, puts its data at HEAP or behind it (growing
+// the memory as it needs), calls, and reads the block at RESULT. memory.ts describes each block and each constant; what a
+// function expects and leaves stands beside the function.
 
-import {
+export {
+  BY_MACRO,
+  BY_NAME,
   HEAP,
+  HIT_BYTES,
+  LINE_BYTES,
+  LONGEST_TOKEN,
   MACRO,
   NAME_SEGMENT_CAPACITY,
   NAME_SEGMENTS,
   NAMES,
+  NAMES_BASE,
+  NAMES_BUCKETS,
+  NAMES_SHIFT,
+  NAMES_SPAN,
+  NAMES_STARTS,
+  NAMES_TEXTS,
+  NO_ENTRY,
   RESULT,
+  RESULT_CONSUMED,
+  RESULT_FIRST_MISS,
+  RESULT_MISSED,
+  RESULT_PRODUCED,
+  RESULT_TRANSLATED,
+  RESULT_WATCHED,
+  SEGMENT_BYTES,
   SEGMENT_CAPACITY,
   SEGMENTS,
+  TEXT_CONTEXT,
+  TEXT_SLACK,
   WATCH,
 } from './memory'
-
 export { maskTag, swapBytes } from './mask-tag'
 export { countText, hexLines, nameBatch, nameText, tally, tokenValues } from './names'
 export { scanPatch } from './patch-scan'
 export { translateBatch, watchBatch } from './segments'
 export { rewriteText } from './text'
-
-/** Where the result block is: u64 missed, u64 translated, u64 first miss, u32 consumed, u32 produced, u64 watched, twice. */
-export function resultAt(): usize {
-  return RESULT
-}
-/** Where the host puts mask and tag (two u64) of the unchecked macro. */
-export function macroAt(): usize {
-  return MACRO
-}
-/** Where the host puts the two ranges to watch: u64 start + 2^63, twice, and u64 size ^ 2^63, twice. */
-export function watchAt(): usize {
-  return WATCH
-}
-/** Where the host puts its segments: {u64 start, u64 size, u64 delta}, ascending, disjoint. */
-export function segmentsAt(): usize {
-  return SEGMENTS
-}
-export function segmentCapacity(): u32 {
-  return SEGMENT_CAPACITY
-}
-/** Where the host says where its symbol table is: see NAMES of memory.ts. */
-export function namesAt(): usize {
-  return NAMES
-}
-/** Where the host puts the segments that lead to the symbol table's addresses, in the form of its other segments. */
-export function nameSegmentsAt(): usize {
-  return NAME_SEGMENTS
-}
-export function nameSegmentCapacity(): u32 {
-  return NAME_SEGMENT_CAPACITY
-}
-/** First byte that belongs to the host. */
-export function heapAt(): usize {
-  return HEAP
-}

@@ -1,6 +1,6 @@
-// The map of the module's linear memory: the one place with addresses. The host reads it through the exported getters of
-// index.ts and never computes an address itself. Everything below HEAP is fixed; from HEAP on memory belongs to the host,
-// which grows it as it needs and passes pointers in.
+// The map of the module's linear memory: the one place with addresses. index.ts exports those that a host needs, so that no
+// host types an address or a size again. Everything below HEAP is fixed; memory from HEAP on belongs to the host, which
+// grows it as it needs and passes pointers in.
 //
 //   0x0000  constant tables (data segments placed by the compiler, see hex.ts)
 //   0x1000  RESULT      what the last call found
@@ -34,6 +34,13 @@ export const RESULT_PRODUCED: usize = 28
 export const RESULT_WATCHED: usize = 32
 
 export const NO_MISS: u64 = u64.MAX_VALUE
+
+/** In place of a number of segments: translate every address with MACRO. */
+export const BY_MACRO: u32 = 0xffff_ffff
+/** In place of a number of segments: translate nothing, write the name instead of the address. */
+export const BY_NAME: u32 = 0xffff_fffe
+/** In place of an entry of the symbol table: no symbol covers the address. */
+export const NO_ENTRY: u32 = 0xffff_ffff
 
 /** u64 mask, u64 tag. */
 export const MACRO: usize = 0x1080
@@ -82,5 +89,14 @@ export const NOWHERE: usize = 0x18600
 
 export const HEAP: usize = 0x20000
 
-/** Bytes a host leaves readable and writable behind a text chunk, and in front of it (where it puts the last bytes before). */
+/** Bytes that a host leaves readable and writable in front of and behind a text chunk, and behind what comes out of it. */
 export const TEXT_SLACK: u32 = 128
+/** Of the bytes in front of a text chunk, those that must be the text's previous ones (0 at its beginning). */
+export const TEXT_CONTEXT: u32 = 3
+/** Bytes of the longest token: 0x and sixteen digits. A longer word is none, wherever the text is cut. */
+export const LONGEST_TOKEN: u32 = 18
+
+/** Bytes of a line that hexLines writes: sixteen digits and a line feed. */
+export const LINE_BYTES: u32 = 17
+/** Bytes of an entry that scanPatch writes. */
+export const HIT_BYTES: u32 = 16

@@ -25,7 +25,10 @@ import {
   vector,
 } from './hex'
 import {
+  BY_MACRO,
+  BY_NAME,
   CANDIDATES,
+  LINE_BYTES,
   MACRO,
   NAME_SEGMENTS,
   NAMES,
@@ -35,6 +38,7 @@ import {
   NAMES_SPAN,
   NAMES_STARTS,
   NAMES_TEXTS,
+  NO_ENTRY,
   NO_MISS,
   RESULT,
   RESULT_CONSUMED,
@@ -60,17 +64,12 @@ const TOKEN_DIGITS: u32 = 31
 const UPPER_BIT: u32 = 5
 const PREFIXED_BIT: u32 = 6
 
-/** No entry. */
-const NONE: u32 = 0xffff_ffff
-/** In place of a number of segments: MACRO. */
-const MACRO_FOR_ALL: i32 = 0x7fff_ffff
-
-/** The entry that covers y, hole or not, or NONE. */
+/** The entry that covers y, hole or not, or NO_ENTRY. */
 // @ts-ignore: decorator
 @inline
 function findEntry(y: u64): u32 {
   const at = y - load<u64>(NAMES, NAMES_BASE)
-  if (at >= load<u64>(NAMES, NAMES_SPAN)) return NONE
+  if (at >= load<u64>(NAMES, NAMES_SPAN)) return NO_ENTRY
   const starts = <usize>load<u32>(NAMES, NAMES_STARTS)
   const bucket = <usize>load<u32>(NAMES, NAMES_BUCKETS) + (<usize>(at >> <u64>load<u32>(NAMES, NAMES_SHIFT)) << 2)
   let low = load<u32>(bucket)
@@ -88,11 +87,11 @@ function findEntry(y: u64): u32 {
 // @ts-ignore: decorator
 @inline
 function textOf(entry: u32): usize {
-  return entry == NONE ? 0 : <usize>load<u32>(<usize>load<u32>(NAMES, NAMES_TEXTS) + (<usize>entry << 2))
+  return entry == NO_ENTRY ? 0 : <usize>load<u32>(<usize>load<u32>(NAMES, NAMES_TEXTS) + (<usize>entry << 2))
 }
 
 /**
- * Looks up `count` u64 at `src`: writes to `entries` the entry (u32) that each lies in, or 0xffffffff, and to `offsets` how
+ * Looks up `count` u64 at `src`: writes to `entries` the entry (u32) that each lies in, or NO_ENTRY, and to `offsets` how
  * far behind its start (u32). Outside NAME_SEGMENTS and in a hole there is none.
  * @param before 1: of each address less one, the offset counted from the address itself, as %pB does for return
  * addresses; else 0
@@ -104,7 +103,7 @@ export function nameBatch(src: usize, entries: usize, offsets: usize, count: u32
   for (let i: u32 = 0; i < count; i++) {
     const x = load<u64>(src + (<usize>i << 3)) - <u64>before
     const segment = findSegment(x, segments, NAME_SEGMENTS)
-    let entry = NONE
+    let entry = NO_ENTRY
     let offset: u64 = 0
     if (segment) {
       const y = x + load<u64>(segment, 16)
@@ -113,10 +112,10 @@ export function nameBatch(src: usize, entries: usize, offsets: usize, count: u32
         offset = y - load<u64>(starts + (<usize>entry << 3)) + <u64>before
         hits++
       } else {
-        entry = NONE
+        entry = NO_ENTRY
       }
     }
-    if (entry == NONE && load<u64>(RESULT, RESULT_FIRST_MISS) == NO_MISS) store<u64>(RESULT, i, RESULT_FIRST_MISS)
+    if (entry == NO_ENTRY && load<u64>(RESULT, RESULT_FIRST_MISS) == NO_MISS) store<u64>(RESULT, i, RESULT_FIRST_MISS)
     store<u32>(entries + (<usize>i << 2), entry)
     store<u32>(offsets + (<usize>i << 2), <u32>offset)
   }
@@ -134,8 +133,8 @@ let out: usize = 0
  * needs around it is as in rewriteText.
  * @param segments entries of NAME_SEGMENTS, which lead to the table
  * @param minDigits tokens with fewer digits than this lie in no segment, and are not looked at or counted
- * @param translate negative: the name takes the token's place. Else the name is written behind it as ` <name>`, and the
- * token itself is translated through so many entries of SEGMENTS, or with 0x7fffffff by MACRO
+ * @param translate BY_NAME: the name takes the token's place. Otherwise the name is written behind the token as ` <name>`,
+ * and the token itself is translated through so many entries of SEGMENTS, or with BY_MACRO by MACRO
  * @param before as in nameBatch
  * RESULT has the length of what was written. A token counts as translated when it got a name or was translated; those in the
  * ranges of WATCH are counted.
@@ -147,7 +146,7 @@ export function nameText(
   last: bool,
   segments: u32,
   minDigits: u32,
-  translate: i32,
+  translate: u32,
   before: u32,
 ): void {
   if (last) store<u8>(src + length, 0)
@@ -174,20 +173,20 @@ export function nameText(
       const y = x - <u64>before
       const segment = findSegment(y, segments, NAME_SEGMENTS)
       const named = segment ? y + load<u64>(segment, 16) : 0
-      const entry = segment ? findEntry(named) : NONE
+      const entry = segment ? findEntry(named) : NO_ENTRY
       const name = textOf(entry)
       const offset = name ? named - load<u64>(starts + (<usize>entry << 3)) + <u64>before : 0
 
       let known = name != 0
-      if (translate < 0) {
+      if (translate == BY_NAME) {
         if (name) {
           copyTo(start)
           writeName(name, offset)
           copied = at + n
         }
       } else {
-        const way: usize = translate == MACRO_FOR_ALL ? 0 : findSegment(x, <u32>translate)
-        if (way || translate == MACRO_FOR_ALL) {
+        const way: usize = translate == BY_MACRO ? 0 : findSegment(x, translate)
+        if (way || translate == BY_MACRO) {
           const z = way ? x + load<u64>(way, 16) : (x & load<u64>(MACRO)) + load<u64>(MACRO, 8)
           copyTo(at)
           writeNumber(z, n, <bool>((token >> UPPER_BIT) & 1))
@@ -304,12 +303,12 @@ export function tally(src: usize, count: u32, segments: u32, counters: usize): v
   store<u64>(RESULT, missed, RESULT_MISSED)
 }
 
-/** Writes `count` u64 as lines of 16 digits, 17 bytes each, to `dst`, which has 16 bytes of slack. */
+/** Writes `count` u64 as lines of 16 digits, LINE_BYTES each, to `dst`, which has 16 bytes of slack. */
 export function hexLines(src: usize, dst: usize, count: u32): void {
   for (let i: u32 = 0; i < count; i++) {
     v128.store(dst, digitsFrom(load<u64>(src + (<usize>i << 3)), 16, false))
     store<u8>(dst, 0x0a, 16)
-    dst += 17
+    dst += LINE_BYTES
   }
 }
 

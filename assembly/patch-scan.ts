@@ -9,11 +9,10 @@
 // A64 instructions are little-endian in memory whatever the data is; a dump whose words were swapped on the way shows them
 // byte-reversed, which is recognised too.
 
-import { RESULT, RESULT_CONSUMED } from './memory'
+import { HIT_BYTES, RESULT, RESULT_CONSUMED } from './memory'
 
 const NOP: u32 = 0xd503201f
 const SEQUENCE_BYTES: usize = 20
-const HIT_BYTES: usize = 16
 
 /** Kinds of a hit: see scanPatch. */
 const NONE: u32 = 0
@@ -132,7 +131,7 @@ function look(at: usize, start: usize, hits: usize, index: u32): u32 {
     if (kind != NONE) kind += SWAPPED
   }
   if (kind == NONE) return 0
-  const entry = hits + <usize>index * HIT_BYTES
+  const entry = hits + <usize>index * <usize>HIT_BYTES
   store<u32>(entry, <u32>(at - start))
   store<u32>(entry, kind, 4)
   store<u32>(entry, foundLsb | foundRegister << 8, 8)

@@ -5,10 +5,8 @@
 // bytes in front of a chunk are all the context that a cut needs.
 
 import { isHex, isWordAt } from './hex'
-import { CANDIDATES } from './memory'
+import { CANDIDATES, LONGEST_TOKEN } from './memory'
 
-/** The longest token: 0x and sixteen digits. A longer word is none, wherever it is cut. */
-const LONGEST: u32 = 18
 /** Digits of the shortest token without 0x. */
 export const BARE_DIGITS: u32 = 9
 
@@ -141,7 +139,7 @@ function xBits(at: usize): u32 {
 /** The end of what can be decided now: before the last word when it may be a token's beginning. */
 export function safeEnd(src: usize, length: u32): usize {
   const end = src + length
-  const limit = length > LONGEST ? end - LONGEST : src
+  const limit = length > LONGEST_TOKEN ? end - LONGEST_TOKEN : src
   let at = end
   while (at > limit && isWordAt(at - 1)) at--
   // All of the last eighteen bytes are of one word: with one more in front it is too long to be a token.

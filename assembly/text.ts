@@ -21,6 +21,7 @@ import {
   vector,
 } from './hex'
 import {
+  BY_MACRO,
   CANDIDATES,
   MACRO,
   NOWHERE,
@@ -58,7 +59,7 @@ let pairsEnd: usize = 0
  * TEXT_SLACK bytes in front of and behind the chunk are readable and writable; the last three in front are the text's
  * previous bytes (0 at its beginning). Not `last`: bytes at the end that may belong to a token going on in the next chunk
  * are not consumed. `dst` has room for 5 * length + TEXT_SLACK bytes.
- * @param segments entries of SEGMENTS to use, or 0xffffffff: apply MACRO to every token
+ * @param segments entries of SEGMENTS to use, or BY_MACRO: apply MACRO to every token
  * @param minDigits tokens with fewer digits than this (1 … 16) are known not to translate, and are not looked at or counted;
  * with MACRO all translate, and it is 1. Tokens in the ranges of WATCH are counted unless it is MACRO or minDigits is 16
  * @returns where the text that came out stands: src or dst. RESULT has its length and what was counted.
@@ -119,7 +120,7 @@ let moveTokens: Pass = moveByPairs
 
 /** @param segments as for rewriteText */
 function choosePasses(segments: u32, minDigits: u32): void {
-  if (segments == <u32>-1) {
+  if (segments == BY_MACRO) {
     overwriteTokens = overwriteByMacro
     moveTokens = moveByMacro
   } else if (segments > TRY_ALL) {

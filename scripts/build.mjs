@@ -51,9 +51,21 @@ mkdirSync(join(root, '.build'), { recursive: true })
 run(bin('assemblyscript', 'asc'), '--config', 'asconfig.json', '--target', 'release')
 
 const wasm = readFileSync(join(root, '.build/kernel.wasm'))
+const { exports } = await WebAssembly.instantiate(await WebAssembly.compile(wasm))
+const constants = Object.entries(exports)
+  .filter(([, value]) => value instanceof WebAssembly.Global)
+  .map(([name, { value }]) => `  ${name}: ${value >>> 0},\n`)
 writeFileSync(
   join(root, 'src/engine/wasm.generated.ts'),
-  `// Written by scripts/build.mjs from assembly/; not committed, not edited.\nexport const WASM_BASE64 =\n  '${wasm.toString('base64')}'\n`,
+  `// Written by scripts/build.mjs from assembly/; not committed, not edited.
+
+/** The constants that assembly/index.ts exports: addresses, capacities and sizes, see assembly/memory.ts. */
+export const ABI = {
+${constants.join('')}} as const
+
+export const WASM_BASE64 =
+  '${wasm.toString('base64')}'
+`,
 )
 
 rmSync(join(root, 'dist'), { recursive: true, force: true })

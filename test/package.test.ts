@@ -4,7 +4,7 @@ import { isBuiltin } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { WASM_BASE64 } from '../src/engine/wasm.generated.ts'
+import { ABI, WASM_BASE64 } from '../src/engine/wasm.generated.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
@@ -51,11 +51,30 @@ describe('the embedded kernels', () => {
     const declared = readFileSync(join(ROOT, 'src/engine/engine.ts'), 'utf8')
     const [, body] = /interface EngineExports \{([^}]*)\}/.exec(declared)!
     const names = [...body!.matchAll(/^ {2}(?:readonly )?(\w+)[(:]/gm)].map(([, name]) => name)
-    expect(
-      WebAssembly.Module.exports(module)
-        .map(({ name }) => name)
-        .sort(),
-    ).toEqual(names.sort())
+    const exported = WebAssembly.Module.exports(module)
+    const functions = exported.filter(({ kind }) => kind !== 'global').map(({ name }) => name)
+    expect(functions.sort()).toEqual(names.sort())
+    // Each constant, with the value that TypeScript goes by.
+    const { exports } = new WebAssembly.Instance(module)
+    const globals = exported.filter(({ kind }) => kind === 'global').map(({ name }) => name)
+    const numberAt = (name: string) => (exports[name] as WebAssembly.Global).value >>> 0
+    expect(Object.fromEntries(globals.map((name) => [name, numberAt(name)]))).toEqual({ ...ABI })
+    expect(globals.length).toBeGreaterThan(20)
+  })
+
+  test('share their sizes and addresses with TypeScript, which types none of them again', () => {
+    // The structures as assembly/memory.ts describes them: three u64, 0x and sixteen digits, those and a line feed, four u32.
+    expect(ABI).toMatchObject({ SEGMENT_BYTES: 24, LONGEST_TOKEN: 18, LINE_BYTES: 17, HIT_BYTES: 16 })
+    const typed = filesBelow(join(ROOT, 'src'))
+      .filter((file) => /^src\/(engine|translate)\//.test(file) && !file.endsWith('.generated.ts'))
+      .flatMap((file) =>
+        [
+          ...readFileSync(join(ROOT, file), 'utf8')
+            .replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, '')
+            .matchAll(/^.*(?<!\*\* |<< )\b(?:24|128|18|17|0xffff_ffff|0x7fff_ffff)\b.*$/gm),
+        ].map(([line]) => `${file}: ${line.trim()}`),
+      )
+    expect(typed).toEqual([])
   })
 })
 

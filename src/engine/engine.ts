@@ -1,20 +1,11 @@
 import { HypvaError } from '../errors.js'
 import { type Range, U64_MAX } from '../u64.js'
 import type { Segment } from './segments.js'
-import { WASM_BASE64 } from './wasm.generated.js'
+import { ABI, WASM_BASE64 } from './wasm.generated.js'
 
-/** What assembly/index.ts exports. Pointers, counts and flags are u32. */
+/** What assembly/index.ts exports besides the constants of ABI. Pointers, counts and flags are u32. */
 interface EngineExports {
   readonly memory: WebAssembly.Memory
-  resultAt(): number
-  macroAt(): number
-  segmentsAt(): number
-  watchAt(): number
-  segmentCapacity(): number
-  heapAt(): number
-  namesAt(): number
-  nameSegmentsAt(): number
-  nameSegmentCapacity(): number
   maskTag(src: number, dst: number, count: number): void
   swapBytes(at: number, count: number): void
   translateBatch(src: number, dst: number, count: number, segments: number): void
@@ -40,6 +31,8 @@ interface EngineExports {
 
 const WASM_PAGE = 65536
 const SIGN = 1n << 63n
+/** Words of 32 bits of the block at RESULT: it ends with two counts of 64 bits. */
+const RESULT_WORDS = (ABI.RESULT_WATCHED + 16) / 4
 
 let compiled: WebAssembly.Module | undefined
 
@@ -84,64 +77,55 @@ export interface NamePlaces {
  */
 export class Engine {
   readonly exports: EngineExports
-  readonly heap: number
+  readonly heap = ABI.HEAP
   readonly bytes: Uint8Array
   private readonly view: DataView
-  private readonly words: Uint32Array
-  private readonly result: number
+  /** The block at RESULT. */
+  private readonly result: Uint32Array
 
   constructor(heapBytes: number) {
     const instance = new WebAssembly.Instance(engineModule())
     this.exports = instance.exports as unknown as EngineExports
     const { memory } = this.exports
-    this.heap = this.exports.heapAt()
     const pages = Math.ceil((this.heap + heapBytes) / WASM_PAGE)
     const have = memory.buffer.byteLength / WASM_PAGE
     if (pages > have) memory.grow(pages - have)
     this.bytes = new Uint8Array(memory.buffer)
     this.view = new DataView(memory.buffer)
-    this.words = new Uint32Array(memory.buffer, 0, WASM_PAGE / 4)
-    this.result = this.exports.resultAt()
-  }
-
-  get segmentCapacity(): number {
-    return this.exports.segmentCapacity()
+    this.result = new Uint32Array(memory.buffer, ABI.RESULT, RESULT_WORDS)
   }
 
   setMacro(mask: bigint, tag: bigint): void {
-    const at = this.exports.macroAt()
-    this.view.setBigUint64(at, mask, true)
-    this.view.setBigUint64(at + 8, tag, true)
+    this.view.setBigUint64(ABI.MACRO, mask, true)
+    this.view.setBigUint64(ABI.MACRO + 8, tag, true)
   }
 
   setSegments(segments: readonly Segment[]): void {
-    this.putSegments(this.exports.segmentsAt(), segments)
+    this.putSegments(ABI.SEGMENTS, segments)
   }
 
   setNameSegments(segments: readonly Segment[]): void {
-    this.putSegments(this.exports.nameSegmentsAt(), segments)
+    this.putSegments(ABI.NAME_SEGMENTS, segments)
   }
 
   /** The two ranges whose addresses text kernels and watchBatch count; see WATCH of assembly/memory.ts. */
   setWatch(...ranges: readonly [Range, Range]): void {
-    const at = this.exports.watchAt()
     ranges.forEach(({ start, end }, i) => {
-      this.view.setBigUint64(at + 8 * i, start ^ SIGN, true)
-      this.view.setBigUint64(at + 16 + 8 * i, (end - start) ^ SIGN, true)
+      this.view.setBigUint64(ABI.WATCH + 8 * i, start ^ SIGN, true)
+      this.view.setBigUint64(ABI.WATCH + 16 + 8 * i, (end - start) ^ SIGN, true)
     })
   }
 
   /** Says where the symbol table is; see NAMES of assembly/memory.ts. */
   setNames(names: NamePlaces): void {
     const { view } = this
-    const at = this.exports.namesAt()
-    view.setUint32(at, names.count, true)
-    view.setUint32(at + 4, names.starts, true)
-    view.setUint32(at + 8, names.texts, true)
-    view.setUint32(at + 12, names.buckets, true)
-    view.setBigUint64(at + 16, names.base, true)
-    view.setBigUint64(at + 24, names.span, true)
-    view.setUint32(at + 32, names.shift, true)
+    view.setUint32(ABI.NAMES, names.count, true)
+    view.setUint32(ABI.NAMES + ABI.NAMES_STARTS, names.starts, true)
+    view.setUint32(ABI.NAMES + ABI.NAMES_TEXTS, names.texts, true)
+    view.setUint32(ABI.NAMES + ABI.NAMES_BUCKETS, names.buckets, true)
+    view.setBigUint64(ABI.NAMES + ABI.NAMES_BASE, names.base, true)
+    view.setBigUint64(ABI.NAMES + ABI.NAMES_SPAN, names.span, true)
+    view.setUint32(ABI.NAMES + ABI.NAMES_SHIFT, names.shift, true)
   }
 
   /** Puts ranges at a place in the heap, in the form of segments that lead nowhere. */
@@ -159,29 +143,32 @@ export class Engine {
       this.view.setBigUint64(at, start, true)
       this.view.setBigUint64(at + 8, end - start, true)
       this.view.setBigUint64(at + 16, delta, true)
-      at += 24
+      at += ABI.SEGMENT_BYTES
     }
   }
 
   /** Counts of the last call; firstMiss is that of translateBatch, nameBatch and countText, which alone look for it. */
   counts(): EngineResult {
     // Counts of one call fit 32 bits, and "none" is all ones: the lower halves say it all, without a bigint.
-    const { words, result } = this
-    const at = result >> 2
-    return { missed: words[at]!, translated: words[at + 2]!, firstMiss: words[at + 4]! | 0 }
+    const { result } = this
+    return {
+      missed: result[ABI.RESULT_MISSED / 4]!,
+      translated: result[ABI.RESULT_TRANSLATED / 4]!,
+      firstMiss: result[ABI.RESULT_FIRST_MISS / 4]! | 0,
+    }
   }
 
   /** How many addresses of the last call lay in the ranges of setWatch. */
   watched(): readonly [number, number] {
-    const at = this.result >> 2
-    return [this.words[at + 8]!, this.words[at + 10]!]
+    const at = ABI.RESULT_WATCHED / 4
+    return [this.result[at]!, this.result[at + 2]!]
   }
 
   get consumed(): number {
-    return this.words[(this.result >> 2) + 6]!
+    return this.result[ABI.RESULT_CONSUMED / 4]!
   }
 
   get produced(): number {
-    return this.words[(this.result >> 2) + 7]!
+    return this.result[ABI.RESULT_PRODUCED / 4]!
   }
 }

@@ -1,4 +1,5 @@
 import { Engine } from '../engine/engine.js'
+import { ABI } from '../engine/wasm.generated.js'
 import { decodePatch } from '../layout/patch.js'
 import type { ByteSource } from '../source.js'
 import type { Tag } from './facts.js'
@@ -17,7 +18,6 @@ import type { Tag } from './facts.js'
 /** Bytes read at a time: little enough to be in the cache still when they are scanned. */
 const CHUNK = 1 << 18
 const PAGE = 4096
-const HIT_BYTES = 16
 const CAPACITY = 1024
 /** Room in front of a chunk for what the last one left: less than a sequence, rounded to keep chunks aligned. */
 const CARRY = 64
@@ -54,7 +54,7 @@ export class PatchScanner {
   scanned = 0
   /** Bytes that could not be read. */
   unreadable = 0
-  private readonly engine = new Engine(CARRY + CHUNK + PAGE + CAPACITY * HIT_BYTES)
+  private readonly engine = new Engine(CARRY + CHUNK + PAGE + CAPACITY * ABI.HIT_BYTES)
   private readonly buffer = this.engine.heap + CARRY
   private readonly hits = this.buffer + CHUNK + PAGE
   private readonly view = new DataView(this.engine.bytes.buffer)
@@ -142,7 +142,7 @@ export class PatchScanner {
     let from = start
     for (;;) {
       const count = exports.scanPatch(from, end, this.hits, CAPACITY)
-      for (let i = 0; i < count; i++) this.add(this.hits + i * HIT_BYTES, from, place + BigInt(from - start))
+      for (let i = 0; i < count; i++) this.add(this.hits + i * ABI.HIT_BYTES, from, place + BigInt(from - start))
       from += this.engine.consumed
       if (count < CAPACITY) return from - start
     }

@@ -1,5 +1,5 @@
 import { Engine } from '../engine/engine.js'
-import { HypvaError } from '../errors.js'
+import { ABI } from '../engine/wasm.generated.js'
 import { subtract, united, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion, type RegionKind } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
@@ -8,7 +8,7 @@ import type { Range } from '../u64.js'
 import type { ByteOrder } from './binary.js'
 import type { Space } from './directions.js'
 import type { Namer } from './namer.js'
-import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
+import { newCounts, type RewriteCounts, type Rewriter, type Truncation } from './rewriter.js'
 import type { TagWatch } from './tag-watch.js'
 
 /** How often addresses of a region were seen. */
@@ -41,8 +41,6 @@ export interface CensusResult {
   readonly named: number
 }
 
-const HELD = 18
-const CONTEXT = 3
 const KERNEL_HALF = 1n << 63n
 
 /**
@@ -66,6 +64,7 @@ export class Census implements Rewriter {
   private readonly values: number
   private readonly counters: number
   private readonly perEntry: Float64Array
+  private offset = 0
   private length = 0
   private consumed = 0
   private elsewhere = 0
@@ -94,12 +93,12 @@ export class Census implements Rewriter {
     this.chunk = chunk
     const pieces = regionPieces(layout, from)
     this.regions = pieces
-    const slack = 128
+    const slack = ABI.TEXT_SLACK
     // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
-    const most = 2 * (chunk + HELD) + 8
-    this.engine = new Engine(slack + chunk + HELD + slack + most + pieces.length * 8 + 16)
+    const most = 2 * (chunk + ABI.LONGEST_TOKEN) + 8
+    this.engine = new Engine(slack + chunk + ABI.LONGEST_TOKEN + slack + most + pieces.length * 8 + 16)
     this.base = this.engine.heap + slack
-    this.values = (this.base + chunk + HELD + slack + 7) & ~7
+    this.values = (this.base + chunk + ABI.LONGEST_TOKEN + slack + 7) & ~7
     this.counters = (this.values + most + 7) & ~7
     this.engine.setSegments(pieces.map(({ range }) => ({ ...range, delta: 0n })))
     if (watch !== undefined) this.engine.setWatch(...watch.ranges)
@@ -108,7 +107,8 @@ export class Census implements Rewriter {
 
   space(): Uint8Array {
     const { engine, base } = this
-    engine.bytes.copyWithin(base - CONTEXT, base + this.consumed - CONTEXT, base + this.length)
+    engine.bytes.copyWithin(base - ABI.TEXT_CONTEXT, base + this.consumed - ABI.TEXT_CONTEXT, base + this.length)
+    this.offset += this.consumed
     this.length -= this.consumed
     this.consumed = 0
     return engine.bytes.subarray(base + this.length, base + this.length + this.chunk)
@@ -129,18 +129,17 @@ export class Census implements Rewriter {
     if (this.namer !== undefined && count > 0) this.name(this.namer, count)
     if (last && this.consumed === this.length) {
       // The next input begins anew: its first token does not touch the last bytes of this one.
+      this.offset = 0
       this.length = 0
       this.consumed = 0
-      engine.bytes.fill(0, base - CONTEXT, base)
+      engine.bytes.fill(0, base - ABI.TEXT_CONTEXT, base)
     }
     return engine.bytes.subarray(base, base)
   }
 
-  end(): void {
-    const rest = this.length - this.consumed
-    if (this.order !== undefined && rest > 0) {
-      throw new HypvaError('HYPVA_TRUNCATED', `the input ends with ${rest} of the 8 bytes of an address`)
-    }
+  end(): Truncation | undefined {
+    const bytes = this.length - this.consumed
+    return this.order === undefined || bytes === 0 ? undefined : { offset: this.offset + this.consumed, bytes }
   }
 
   /** What was seen so far. */
@@ -202,7 +201,7 @@ export class Census implements Rewriter {
     const { perEntry } = this
     for (let i = 0; i < count; i++) {
       const entry = entries[i]!
-      if (entry !== 0xffff_ffff) perEntry[entry]!++
+      if (entry !== ABI.NO_ENTRY) perEntry[entry]!++
     }
     this.named += named
   }

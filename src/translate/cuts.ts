@@ -1,13 +1,12 @@
-/** Bytes behind a wished-for cut that decide where it is made: one more than the longest token (0x and sixteen digits). */
-export const CUT_WINDOW = 19
+import { ABI } from '../engine/wasm.generated.js'
 
-/** Bytes in front of a cut that a rewriter of what follows has to know. */
-export const CUT_CONTEXT = 3
+/** Bytes behind a wished-for cut that decide where it is made: one more than the longest token. */
+export const CUT_WINDOW = ABI.LONGEST_TOKEN + 1
 
 /**
  * Where text may be cut near a wished-for place, so that the two parts can be rewritten apart.
  *
- * In front of a byte that belongs to no word, no token goes on. Where there is none among the next 19 bytes, they are of a
+ * In front of a byte that belongs to no word, no token goes on. Where there is none in the window, its bytes are of a
  * word that is too long to be a token, and so is what the first part has of it when these bytes stay with it; the second
  * part sees by the bytes in front of it that it begins inside of a word.
  * @param window the bytes from the wished-for place on, CUT_WINDOW of them unless the text ends before

@@ -1,5 +1,6 @@
 import type { Engine } from '../engine/engine.js'
 import type { Segment } from '../engine/segments.js'
+import { ABI } from '../engine/wasm.generated.js'
 import { HypvaError } from '../errors.js'
 import { type NameOptions, nameParts, type SymbolTable } from '../symbols/table.js'
 
@@ -46,7 +47,7 @@ export class NameTable {
 
   /** Puts the table at `at`, a multiple of 8, where `bytes` bytes are free. */
   load(engine: Engine, at: number): void {
-    const capacity = engine.exports.nameSegmentCapacity()
+    const capacity = ABI.NAME_SEGMENT_CAPACITY
     if (this.segments.length > capacity) {
       throw new HypvaError(
         'HYPVA_LAYOUT',

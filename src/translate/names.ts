@@ -1,14 +1,11 @@
-import { loadPlan, type Plan } from '../engine/plan.js'
+import { loadPlan, type Plan, segmentsOf } from '../engine/plan.js'
+import { ABI } from '../engine/wasm.generated.js'
 import { subtract } from '../layout/ranges.js'
 import type { NameOptions } from '../symbols/table.js'
 import { type Range, wrap64 } from '../u64.js'
 import { NameTable } from './name-table.js'
 import type { Namer } from './namer.js'
 import { type Counting, TextChunks } from './text-chunks.js'
-
-/** The kernel's words for "write the name in place of the address" and "apply the macro". */
-const REPLACE = -1
-const MACRO = 0x7fff_ffff
 
 export interface NameRewriterOptions extends Counting {
   /** Translate the address by this plan and put the name behind it; absent: the name takes the address's place. */
@@ -37,7 +34,7 @@ export class NameRewriter extends TextChunks {
     if (annotate !== undefined) loadPlan(this.engine, annotate)
     this.minDigits = lowest
     this.segments = namer.segments.length
-    this.translate = annotate === undefined ? REPLACE : annotate.kind === 'macro' ? MACRO : annotate.segments.length
+    this.translate = annotate === undefined ? ABI.BY_NAME : segmentsOf(annotate)
     this.before = namer.options.returnAddresses ? 1 : 0
   }
 

@@ -1,5 +1,6 @@
 import { Engine } from '../engine/engine.js'
 import type { Segment } from '../engine/segments.js'
+import { ABI } from '../engine/wasm.generated.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ByteOrder } from './binary.js'
 import { compileSegments, hypLooksLikeNumbers, type Space, sourceSpaces } from './directions.js'
@@ -47,12 +48,12 @@ function segmentsOf(layout: HypLayout, space: Space): readonly Segment[] {
 }
 
 function countIn(segments: readonly Segment[], bytes: Uint8Array, order: ByteOrder | undefined): number {
-  const slack = 128
+  const slack = ABI.TEXT_SLACK
   // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
   const room = 2 * bytes.length + 16
   const counters = segments.length * 8
   const engine = new Engine(slack + bytes.length + slack + room + counters + 16)
-  if (segments.length > engine.segmentCapacity) return 0
+  if (segments.length > ABI.SEGMENT_CAPACITY) return 0
   const base = engine.heap + slack
   const values = (base + bytes.length + slack + 7) & ~7
   engine.setSegments(segments)

@@ -1,10 +1,7 @@
 import { Engine } from '../engine/engine.js'
-import { HypvaError } from '../errors.js'
+import { ABI } from '../engine/wasm.generated.js'
 import type { ByteOrder } from './binary.js'
-import type { RewriteCounts, Rewriter } from './rewriter.js'
-
-/** Bytes of an address as text: sixteen digits and a line end. */
-const LINE = 17
+import { type RewriteCounts, type Rewriter, type Truncation, truncationOf } from './rewriter.js'
 
 /** Raw 64-bit addresses for a rewriter of text: each as a line of sixteen digits. */
 export class RawLines implements Rewriter {
@@ -21,17 +18,17 @@ export class RawLines implements Rewriter {
    * @param addresses at most so many a turn
    */
   constructor(makeText: (chunk: number) => Rewriter, order: ByteOrder, addresses = 4096) {
-    this.text = makeText(addresses * LINE)
+    this.text = makeText(addresses * ABI.LINE_BYTES)
     this.order = order
     this.count = addresses
-    this.engine = new Engine(addresses * 8 + addresses * LINE + 16)
+    this.engine = new Engine(addresses * 8 + addresses * ABI.LINE_BYTES + 16)
     this.lines = this.engine.heap + addresses * 8
   }
 
   /** As of the text, but counting the bytes of the raw words that came in, and where they stand. */
   get counts(): RewriteCounts {
     const { counts } = this.text
-    const firstFailed = counts.firstFailed < 0 ? -1 : Math.floor(counts.firstFailed / LINE) * 8
+    const firstFailed = counts.firstFailed < 0 ? -1 : Math.floor(counts.firstFailed / ABI.LINE_BYTES) * 8
     return { ...counts, bytesIn: this.bytesIn, firstFailed }
   }
 
@@ -50,17 +47,11 @@ export class RawLines implements Rewriter {
     hexLines(heap, this.lines, count)
     bytes.copyWithin(heap, heap + count * 8, heap + have)
     this.held = have - count * 8
-    this.text.space().set(bytes.subarray(this.lines, this.lines + count * LINE))
-    return this.text.commit(count * LINE, last)
+    this.text.space().set(bytes.subarray(this.lines, this.lines + count * ABI.LINE_BYTES))
+    return this.text.commit(count * ABI.LINE_BYTES, last)
   }
 
-  end(): void {
-    if (this.held > 0) {
-      const whole = this.bytesIn - this.held
-      throw new HypvaError(
-        'HYPVA_TRUNCATED',
-        `byte ${whole}: ${this.held} of the 8 bytes of an address; the ${whole / 8} whole ones before it are written`,
-      )
-    }
+  end(): Truncation | undefined {
+    return truncationOf(this.bytesIn)
   }
 }

@@ -1,13 +1,9 @@
 import { Engine } from '../engine/engine.js'
+import { ABI } from '../engine/wasm.generated.js'
 import type { Range } from '../u64.js'
-import { CUT_CONTEXT } from './cuts.js'
 import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
 import type { TagWatch } from './tag-watch.js'
 
-/** Bytes of a token that may have to wait for the next chunk: 0x and sixteen digits. */
-const HELD = 18
-/** What a text kernel wants free around a chunk and behind what it writes: TEXT_SLACK of assembly/memory.ts. */
-const SLACK = 128
 /** Bytes of text whose addresses are looked at together. */
 const PIECE = 8192
 
@@ -48,19 +44,21 @@ export abstract class TextChunks implements Rewriter {
    * @param room gives the most bytes that come out of so many
    */
   constructor(chunk: number, room: (bytes: number) => number, { gaps = [], watch }: Counting, extra = 0) {
-    const most = chunk + HELD
-    const before = 2 * SLACK + most
-    this.engine = new Engine(before + room(most) + SLACK + 8 + extra + gaps.length * 24 + (watch ? 2 * PIECE : 0))
+    const most = chunk + ABI.LONGEST_TOKEN
+    const before = 2 * ABI.TEXT_SLACK + most
+    this.engine = new Engine(
+      before + room(most) + ABI.TEXT_SLACK + 8 + extra + gaps.length * ABI.SEGMENT_BYTES + (watch ? 2 * PIECE : 0),
+    )
     this.chunk = chunk
-    this.base = this.engine.heap + SLACK
+    this.base = this.engine.heap + ABI.TEXT_SLACK
     this.dst = this.engine.heap + before
-    this.tables = (this.dst + room(most) + SLACK + 7) & ~7
+    this.tables = (this.dst + room(most) + ABI.TEXT_SLACK + 7) & ~7
     this.gaps = gaps
     this.gapsAt = this.tables + extra
     this.gapDigits = (gaps[0]?.start ?? 0n).toString(16).length
     this.engine.putRanges(this.gapsAt, gaps)
     this.watch = watch
-    this.valuesAt = this.gapsAt + gaps.length * 24
+    this.valuesAt = this.gapsAt + gaps.length * ABI.SEGMENT_BYTES
     if (watch !== undefined) this.engine.setWatch(...watch.ranges)
   }
 
@@ -70,7 +68,7 @@ export abstract class TextChunks implements Rewriter {
   space(): Uint8Array {
     const { engine, base } = this
     // What was held back moves to the front, with the bytes before it that the kernel looks back at.
-    engine.bytes.copyWithin(base - CUT_CONTEXT, base + this.consumed - CUT_CONTEXT, base + this.length)
+    engine.bytes.copyWithin(base - ABI.TEXT_CONTEXT, base + this.consumed - ABI.TEXT_CONTEXT, base + this.length)
     this.offset += this.consumed
     this.length -= this.consumed
     this.consumed = 0
@@ -80,12 +78,12 @@ export abstract class TextChunks implements Rewriter {
   /**
    * Begins anew in the middle of a text, where it may be cut (cuts.ts).
    * @param offset of the first byte in the whole input
-   * @param context the bytes before it, CUT_CONTEXT of them if there are so many
+   * @param context the bytes before it, ABI.TEXT_CONTEXT of them if there are so many
    * @returns `space()`
    */
   begin(offset: number, context: Uint8Array): Uint8Array {
     const { engine, base } = this
-    engine.bytes.fill(0, base - CUT_CONTEXT, base)
+    engine.bytes.fill(0, base - ABI.TEXT_CONTEXT, base)
     engine.bytes.set(context, base - context.length)
     this.offset = offset
     this.length = 0
@@ -109,7 +107,8 @@ export abstract class TextChunks implements Rewriter {
     return engine.bytes.subarray(at, at + produced)
   }
 
-  end(): void {}
+  /** Text ends anywhere. */
+  end(): undefined {}
 
   /** Shows the watch the chunk's addresses: those that did not translate still stand where they were. */
   private look(watch: TagWatch, last: boolean): void {

@@ -1,8 +1,5 @@
-import { loadPlan, type Plan } from '../engine/plan.js'
+import { loadPlan, type Plan, segmentsOf } from '../engine/plan.js'
 import { type Counting, TextChunks } from './text-chunks.js'
-
-/** The kernel's word for "apply the macro". */
-const MACRO = 0xffff_ffff
 
 export interface TextOptions extends Counting {
   /**
@@ -24,7 +21,7 @@ export class TextRewriter extends TextChunks {
     // Text grows five times at most: 0x1 and a blank become 0x, sixteen digits and a blank.
     super(chunk, (bytes) => 5 * bytes, options)
     loadPlan(this.engine, plan)
-    this.segments = plan.kind === 'macro' ? MACRO : plan.segments.length
+    this.segments = segmentsOf(plan)
     const lowest = plan.kind === 'macro' || countAll ? 0n : plan.segments[0]!.start
     this.minDigits = lowest.toString(16).length
   }

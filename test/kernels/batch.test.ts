@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.ts'
+import { ABI } from '../../src/engine/wasm.generated.ts'
 import { Census, createNamer, createTranslator, type HypLayout, kernHypVaBatch, parseSymbols } from '../../src/index.ts'
 import { type OracleSegment, translateOracle } from '../oracle.ts'
 
@@ -200,7 +201,7 @@ describe('checked batch', () => {
   })
 
   test('a full table', () => {
-    const capacity = new Engine(0).segmentCapacity
+    const capacity = ABI.SEGMENT_CAPACITY
     const segments = Array.from({ length: capacity }, (_, i) => ({
       start: BigInt(i) * 0x1_0000n,
       end: BigInt(i) * 0x1_0000n + 0x8000n,

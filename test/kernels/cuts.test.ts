@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { CUT_CONTEXT, CUT_WINDOW, cutOffset } from '../../src/translate/cuts.ts'
+import { ABI } from '../../src/engine/wasm.generated.ts'
+import { CUT_WINDOW, cutOffset } from '../../src/translate/cuts.ts'
 import { TextRewriter } from '../../src/translate/text.ts'
 import { fromLatin1, latin1, rewriteTextOracle, translateOracle } from '../oracle.ts'
 
@@ -17,7 +18,7 @@ function inParts(text: string, places: readonly number[]): string {
   let out = ''
   let start = 0
   for (const end of [...cuts, bytes.length]) {
-    rewriter.begin(start, bytes.subarray(Math.max(0, start - CUT_CONTEXT), start)).set(bytes.subarray(start, end))
+    rewriter.begin(start, bytes.subarray(Math.max(0, start - ABI.TEXT_CONTEXT), start)).set(bytes.subarray(start, end))
     out += fromLatin1(rewriter.commit(end - start, true))
     start = end
   }

@@ -127,7 +127,7 @@ function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, ch
   }
   rewriter.space()
   out.push(rewriter.commit(0, true).slice())
-  rewriter.end()
+  expect(rewriter.end()).toBeUndefined()
   const { inRegion, own } = watch.report()
   return {
     text: fromLatin1(Buffer.concat(out)),

@@ -1,7 +1,6 @@
 import { readSync, statSync } from 'node:fs'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Segment } from '../../engine/segments.js'
-import { HypvaError } from '../../errors.js'
 import type { HypLayout } from '../../layout/types.js'
 import type { SymbolTable } from '../../symbols/table.js'
 import { Census } from '../../translate/census.js'
@@ -12,7 +11,7 @@ import { NameRewriter, namedRanges } from '../../translate/names.js'
 import { type OtherSource, otherSource } from '../../translate/other-source.js'
 import { checkedPlan, uncheckedPlan } from '../../translate/plans.js'
 import { RawLines } from '../../translate/raw-lines.js'
-import type { RewriteCounts, Rewriter } from '../../translate/rewriter.js'
+import { describeTruncation, type RewriteCounts, type Rewriter, type Truncation } from '../../translate/rewriter.js'
 import { type TagClues, TagWatch, tagClues } from '../../translate/tag-watch.js'
 import { formatU64, type Range } from '../../u64.js'
 import { Failure } from '../failure.js'
@@ -131,12 +130,17 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
   let firstFailed: string | undefined
   let head: Uint8Array | undefined
   let foreign = false
+  let truncated: string | undefined
   try {
     announceStdin('addresses', files)
     const progress = openProgress(files)
     try {
       for (const file of files) {
         const counts = await translateFile(file, work, output, progress, look)
+        if (counts.truncated !== undefined) {
+          truncated = `${nameOf(file)}: ${describeTruncation(counts.truncated)}`
+          break
+        }
         if (!head?.length) head = counts.head
         foreign = sayForeign(counts.watch, files.length > 1 ? nameOf(file) : undefined) || foreign
         total.bytesIn += counts.bytesIn
@@ -151,11 +155,11 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
     }
     output.finish()
   } catch (error) {
-    // All whole addresses of a file that ends inside of one have been written, and are kept.
-    if (error instanceof Truncated) output.finish()
-    else output.abandon()
+    output.abandon()
     throw error
   }
+  // The whole addresses before the incomplete one are written, and the output keeps them.
+  if (truncated !== undefined) throw new Failure(truncated)
 
   if (!foreign && total.bytesIn > 0 && total.translated === 0) sayNothingTranslated(layout, directed, head)
   if (options.stats) {
@@ -169,9 +173,6 @@ async function translate(files: string[], options: TranslateOptions): Promise<nu
   }
   return options.strict && foreign ? 1 : 0
 }
-
-/** Raw words that end inside of one. */
-class Truncated extends Failure {}
 
 /** All inputs through one count. */
 async function summarize(files: string[], options: TranslateOptions): Promise<number> {
@@ -197,7 +198,11 @@ async function summarize(files: string[], options: TranslateOptions): Promise<nu
     announceStdin('addresses', files)
     const progress = openProgress(files)
     try {
-      for (const file of files) await translateFile(file, { make: () => census }, output, progress, look)
+      for (const file of files) {
+        const { truncated } = await translateFile(file, { make: () => census }, output, progress, look)
+        if (truncated === undefined) continue
+        throw new Failure(`${nameOf(file)}: the input ends with ${truncated.bytes} of the 8 bytes of an address`)
+      }
     } finally {
       progress.stop()
     }
@@ -225,6 +230,8 @@ function looksAtText({ format, text }: TranslateOptions): boolean {
 }
 
 interface FileResult extends RewriteCounts {
+  /** Where the input stops inside a raw address; nothing else is to be read then. */
+  readonly truncated?: Truncation | undefined
   /** The beginning of the input, when nothing in it translated. */
   readonly head?: Uint8Array
   /** What tells whether the input is of another boot than the layout. */
@@ -257,13 +264,7 @@ async function translateFile(
     const endless = file === '-' || !statSync(file).isFile()
     const pause = () => endless && watch?.changed && sayForeign(watch, undefined, true)
     const head = await pump(input, rewriter, output, progress, pause)
-    rewriter.end()
-    return { ...rewriter.counts, ...(head && { head }), watch }
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
-      throw new Truncated(`${input.name}: ${error.message}`)
-    }
-    throw error
+    return { ...rewriter.counts, ...(head && { head }), watch, truncated: rewriter.end() }
   } finally {
     input.close()
   }
@@ -290,7 +291,6 @@ async function translateInJobs(
     },
   })
   output.file!.length += counts.bytesOut
-  if (counts.truncated !== undefined) throw new HypvaError('HYPVA_TRUNCATED', counts.truncated)
   if (counts.translated > 0) return counts
   const head = Buffer.alloc(HEAD)
   return { ...counts, head: head.subarray(0, readSync(input.file!.fd, head, 0, HEAD, 0)) }

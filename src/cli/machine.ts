@@ -2,7 +2,7 @@ import { Option } from 'commander'
 import { GENERATIONS } from '../layout/generations.js'
 import { parseMachine } from '../layout/json.js'
 import { type Machine, MODES } from '../layout/types.js'
-import { inFile, readText } from './options.js'
+import { inFile, readText } from './io/small-file.js'
 import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from './values.js'
 
 /** `-m, --machine FILE`, and the flags that say the fields of a machine, named as the fields are. */

@@ -1,7 +1,8 @@
 import { Command, CommanderError } from 'commander'
 import { checkArguments } from './arguments.js'
 import { ClosedPipe, Failure } from './failure.js'
-import { print, say } from './io/output.js'
+import { print } from './io/output.js'
+import { say } from './io/stderr.js'
 import type { Status } from './status.js'
 
 const EXAMPLES = `Examples:

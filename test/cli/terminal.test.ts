@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:f
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openProgress } from '../../src/cli/io/progress.ts'
-import { toJson, visible } from '../../src/cli/text.ts'
+import { toJson, visible } from '../../src/cli/printable.ts'
 import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()

@@ -10,11 +10,12 @@ import { type SweepChange, sweepProposals } from '../../proposals/sweep.js'
 import type { BankVerdict, PrivateVerdict } from '../../proposals/verdict.js'
 import { formatU64 } from '../../u64.js'
 import { Failure } from '../failure.js'
-import { print, printAsIs, say } from '../io/output.js'
+import { print, printAsIs } from '../io/output.js'
+import { say } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { textPicture, writeSvg } from '../picture.js'
+import { formatRange, toJson } from '../printable.js'
 import type { Status } from '../status.js'
-import { formatRange, toJson } from '../text.js'
 
 const EXAMPLES = `Examples:
   # The machine of the 2021 thread's question, far apart banks and 52 bits, under a kernel of today:

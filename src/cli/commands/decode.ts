@@ -6,15 +6,15 @@ import { readFully } from '../../source.js'
 import { cannotNameHyp } from '../../symbols/place.js'
 import { markNvhe, type NameOptions } from '../../symbols/table.js'
 import { formatU64 } from '../../u64.js'
-import { Failure } from '../failure.js'
 import { type FileSource, openSource } from '../io/file-source.js'
-import { print, say } from '../io/output.js'
+import { print } from '../io/output.js'
+import { checkStdin } from '../io/reading.js'
 import { refuseUnlessText } from '../io/refuse.js'
-import { announceStdin } from '../io/stdin.js'
+import { announceStdin, say } from '../io/stderr.js'
 import { readLayout } from '../options.js'
+import { toJson } from '../printable.js'
 import type { Status } from '../status.js'
-import { readSymbols, symbolsOption } from '../symbols.js'
-import { toJson } from '../text.js'
+import { readSymbols, symbolsOption } from '../symbol-files.js'
 
 const EXAMPLES = `Examples:
   # A panic pasted in, nothing else known:
@@ -49,9 +49,7 @@ export function addDecode(program: Command, status: Status): void {
     .addHelpText('before', EXAMPLES)
     .action((log: string, options: DecodeOptions) => {
       const { layout, symbols = [], rawNames = false, json, text = false } = options
-      if ([log, layout, ...symbols].filter((file) => file === '-').length > 1) {
-        throw new Failure('standard input (-) is named twice')
-      }
+      checkStdin([log, layout, ...symbols])
       const tables = readSymbols(symbols)
       announceStdin('a log', [log])
       const source = openSource(log)

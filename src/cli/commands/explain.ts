@@ -4,8 +4,8 @@ import { type Explanation, explainAddress, readings } from '../../translate/expl
 import { formatU64 } from '../../u64.js'
 import { print } from '../io/output.js'
 import { layoutOption, parseAddress, readLayout, spaceOption } from '../options.js'
+import { toJson } from '../printable.js'
 import type { Status } from '../status.js'
-import { toJson } from '../text.js'
 
 const EXAMPLES = `Examples:
   hypva layout compute --kernel 6.1 --page-size 4k --va-bits 48 --idmap 0x40eed000 \\

@@ -7,11 +7,12 @@ import { hypRegions, kernelRegions, type Region } from '../../layout/regions.js'
 import type { HypLayout, Machine } from '../../layout/types.js'
 import { sizeText } from '../../picture/size.js'
 import { formatU64, type Range } from '../../u64.js'
-import { openOutput, print, printAsIs, say } from '../io/output.js'
+import { openOutput, print, printAsIs } from '../io/output.js'
+import { say } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { layoutOption, readLayout } from '../options.js'
+import { formatRange } from '../printable.js'
 import type { Status } from '../status.js'
-import { formatRange } from '../text.js'
 
 const COMPUTE_EXAMPLES = `Examples:
   # The boards of a mailing list: an LX2160A with a 39-bit kernel 5.6

@@ -10,9 +10,10 @@ import { formatU64, parseU64, type Range } from '../../u64.js'
 import { Failure } from '../failure.js'
 import { openSource } from '../io/file-source.js'
 import { checkInputs } from '../io/input.js'
-import { openOutput, print, say } from '../io/output.js'
+import { openOutput, print } from '../io/output.js'
+import { say } from '../io/stderr.js'
+import { formatRange, toJson, visibleLine } from '../printable.js'
 import type { Status } from '../status.js'
-import { formatRange, toJson, visibleLine } from '../text.js'
 import { PAGE_SIZES, parseNumber, parseRange, parseRanges } from '../values.js'
 
 const EXAMPLES = `Examples:

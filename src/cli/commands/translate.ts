@@ -19,16 +19,16 @@ import { Failure } from '../failure.js'
 import { type Format, newRewriter, orderOf, type Translation } from '../format.js'
 import { checkInputs, checkTexts, type Input, openInput } from '../io/input.js'
 import { LateWriter } from '../io/late-writer.js'
-import { type Output, openOutput, say } from '../io/output.js'
+import { type Output, openOutput } from '../io/output.js'
 import { openProgress, type Progress } from '../io/progress.js'
-import { nameOf } from '../io/reading.js'
-import { announceStdin } from '../io/stdin.js'
+import { checkStdin, nameOf } from '../io/reading.js'
+import { announceStdin, note, say } from '../io/stderr.js'
 import { jobsFor } from '../jobs/job-count.js'
 import { layoutOption, readLayout, spaceOption } from '../options.js'
+import { toJson, visible } from '../printable.js'
 import type { Status } from '../status.js'
 import { formatCensus } from '../summary.js'
-import { readSymbols, symbolsOption } from '../symbols.js'
-import { toJson, visible } from '../text.js'
+import { readSymbols, symbolsOption } from '../symbol-files.js'
 
 const EXAMPLES = `Examples:
   hypva layout compute --kernel 6.1 --page-size 4k --va-bits 48 --idmap 0x40eed000 \\
@@ -314,9 +314,7 @@ function refuse(files: readonly string[], options: TranslateOptions): void {
   if (text && format !== 'text') {
     throw new Failure(`--text is for text, --format ${format} for raw words: take one of them`)
   }
-  if ([options.layout, ...(symbols ?? []), ...files].filter((file) => file === '-').length > 1) {
-    throw new Failure('standard input (-) is named twice')
-  }
+  checkStdin([options.layout, ...(symbols ?? []), ...files])
 }
 
 /** What is done with each input: all that the options say, checked once. */
@@ -514,8 +512,4 @@ function sayForeign(watch: TagWatch | undefined, name?: string, soFar = false): 
     `hypva: warning: ${name === undefined ? '' : `${name}: `}the layout is of another boot: ${carry} its tag ${text(found.ownTag, found.ownTagVal)}; ${many} another${soFar ? ' so far' : ''}, mostly ${text(found.tag, found.tagVal)} above the layout's tag_lsb ${tagLsb}. Recover the layout from the evidence of that boot`,
   )
   return true
-}
-
-function note(text: string): void {
-  say(`hypva: note: ${text}`)
 }

@@ -2,9 +2,8 @@ import { gunzipSync } from 'node:zlib'
 import { recognise } from '../../content.js'
 import { type ByteSource, bytesSource, readFully } from '../../source.js'
 import { Failure } from '../failure.js'
-import { damaged, gunzipFlow } from './gunzip.js'
-import { isGzip } from './input.js'
-import { isLive } from './live.js'
+import { gunzipFlow } from './gunzip.js'
+import { damaged, GZIP_HEADER, isGzip } from './gzip.js'
 import {
   CALLS,
   type Flow,
@@ -21,8 +20,8 @@ import {
   takeUpTo,
   total,
 } from './reading.js'
+import { isLive } from './running-kernel.js'
 
-const GZIP_HEADER = 10
 /** Of what can be read in order only, so much is held in memory where it must be read at any place: an ELF core, symbols. */
 const MOST_HELD = 1 << 28
 /** A pipe that ends within this much is held, and read as often as need be. */
@@ -71,7 +70,7 @@ export function openSource(file: string, options: OpenOptions = {}): FileSource 
 function fileSource(name: string, fd: number, size: number, calls: ReadCalls): Opened {
   const begin = () => flowOf(name, fd, 0, calls)
   const head = new Uint8Array(GZIP_HEADER)
-  if (fillFrom(begin(), head) === GZIP_HEADER && isGzip(head)) {
+  if (isGzip(head.subarray(0, fillFrom(begin(), head)))) {
     return { source: gzipSource(name, begin(), begin), gzip: true }
   }
   const source: ByteSource = {
@@ -93,10 +92,10 @@ function fileSource(name: string, fd: number, size: number, calls: ReadCalls): O
 }
 
 function pipeSource(name: string, flow: Flow): Opened {
-  const head = new Uint8Array(GZIP_HEADER)
-  const known = fillFrom(flow, head)
-  const whole = withHead([head.subarray(0, known)], flow)
-  if (known === GZIP_HEADER && isGzip(head)) return { source: gzipSource(name, whole, undefined), gzip: true }
+  const header = new Uint8Array(GZIP_HEADER)
+  const head = header.subarray(0, fillFrom(flow, header))
+  const whole = withHead([head], flow)
+  if (isGzip(head)) return { source: gzipSource(name, whole, undefined), gzip: true }
   const begun = takeUpTo(whole, SMALL_PIPE)
   if (total(begun) <= SMALL_PIPE) return { source: bytesSource(name, join(begun)), gzip: false }
   const source = new SequentialSource(name, withHead(begun, whole), undefined)

@@ -1,5 +1,5 @@
 import { ZStream, zlibInflate, zlibInflateInit2, zlibInflateReset } from 'pako'
-import { Failure } from '../failure.js'
+import { damaged } from './gzip.js'
 import type { Flow } from './reading.js'
 
 // zlib's own numbers: its flush mode, what its calls return, and the window bits that say "gzip".
@@ -54,8 +54,4 @@ export function gunzipFlow(name: string, compressed: Flow): Flow {
       return stream.next_out
     },
   }
-}
-
-export function damaged(name: string, why: string): Failure {
-  return new Failure(`cannot read ${name}: damaged gzip data (${why})`)
 }

@@ -1,10 +1,11 @@
 import { closeSync, constants, openSync, read, readSync, statSync } from 'node:fs'
 import { createGunzip } from 'node:zlib'
 import { HEAD, undecided } from '../../content.js'
-import { Failure, systemFailure } from '../failure.js'
-import { kcoreFailure } from './live.js'
-import { interrupted, nameOf, openForReading, readFailure, STDIN } from './reading.js'
+import { systemFailure } from '../failure.js'
+import { beginsGzip, damaged, GZIP_HEADER, isGzip } from './gzip.js'
+import { checkStdin, interrupted, nameOf, openForReading, readFailure, STDIN } from './reading.js'
 import { refuseUnlessText } from './refuse.js'
+import { kcoreFailure } from './running-kernel.js'
 
 /** A stream of bytes that reads into the caller's memory. */
 export interface Input {
@@ -19,11 +20,9 @@ export interface Input {
   close(): void
 }
 
-const GZIP_HEADER = 10
-
 /** Refuses inputs that cannot be read before anything is written. */
 export function checkInputs(files: readonly string[]): void {
-  if (files.filter((file) => file === '-').length > 1) throw new Failure('standard input (-) is named twice')
+  checkStdin(files)
   for (const file of files) {
     if (file === '-') continue
     try {
@@ -34,7 +33,7 @@ export function checkInputs(files: readonly string[]): void {
   }
 }
 
-export interface InputOptions {
+interface InputOptions {
   /** Wait for a pipe inside of the system call, which is quicker; signals and timers have to wait as well. */
   readonly blocking?: boolean
   /** Refuse what is no text, by its first bytes. */
@@ -47,9 +46,12 @@ export async function openInput(file: string, { blocking = false, text = false }
   const { fd, stat } = openForReading(file)
   const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
   const regular = stat.isFile() && stat.size > 0
-  const head = await peek(source, (bytes) => beginsGzip(bytes) || (text && lacking(bytes, regular)))
+  const head = await peek(
+    source,
+    (bytes) => (bytes.length < GZIP_HEADER && beginsGzip(bytes)) || (text && lacking(bytes, regular)),
+  )
   const whole = head.length === 0 ? source : new Prefixed(head, source)
-  if (head.length < GZIP_HEADER || !isGzip(head.subarray(0, GZIP_HEADER))) {
+  if (!isGzip(head)) {
     if (text) refuseUnlessText(head, { name, ...TEXT })
     return whole
   }
@@ -200,31 +202,6 @@ async function peek(source: Input, wants: (bytes: Uint8Array) => boolean): Promi
   return head.subarray(0, length)
 }
 
-function beginsGzip(bytes: Uint8Array): boolean {
-  return bytes.length < GZIP_HEADER && isGzip(bytes)
-}
-
-/**
- * Whether bytes are (the beginning of) a gzip header, RFC 1952. All ten are looked at since a raw address may begin with
- * the two of the magic.
- */
-export function isGzip(head: Uint8Array): boolean {
-  const tests: ((byte: number) => boolean)[] = [
-    (byte) => byte === 0x1f,
-    (byte) => byte === 0x8b,
-    (byte) => byte === 8,
-    (byte) => byte < 0x20,
-    () => true,
-    () => true,
-    () => true,
-    // Seconds since 1970: bit 31 would be the year 2038 and later; kernel addresses have it set.
-    (byte) => byte < 0x80,
-    (byte) => byte === 0 || byte === 2 || byte === 4,
-    (byte) => byte <= 13 || byte === 255,
-  ]
-  return head.length > 0 && head.every((byte, i) => tests[i]!(byte))
-}
-
 /** An input whose first bytes were read already. */
 class Prefixed implements Input {
   readonly name: string
@@ -280,7 +257,7 @@ class GzipInput implements Input {
       this.wake()
     })
     this.decoder.on('error', ({ message }) => {
-      this.failure = new Failure(`cannot read ${name}: damaged gzip data (${message})`)
+      this.failure = damaged(name, message)
       this.wake()
     })
   }

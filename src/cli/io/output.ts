@@ -1,10 +1,10 @@
 import * as node from 'node:fs'
 import { basename, dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from '../failure.js'
-import { visible, visibleLine } from '../text.js'
-import { clearStatusLine } from './status-line.js'
+import { visible } from '../printable.js'
+import { note, say } from './stderr.js'
 import { isStdoutClosed } from './stdout.js'
-import { writeAll, writeAllLater } from './write.js'
+import { writeAll, writeAllLater } from './writing.js'
 
 const STDOUT = 1
 const STDERR = 2
@@ -49,16 +49,6 @@ export function print(text: string): void {
 /** Text that hypva alone has made, colours included. */
 export function printAsIs(text: string): void {
   openOutput(undefined).write(Buffer.from(text))
-}
-
-/** A line for standard error, control characters and line ends in it made visible; where nobody takes it, there is nobody to tell. */
-export function say(line: string): void {
-  clearStatusLine()
-  try {
-    writeAll(STDERR, Buffer.from(`${visibleLine(line)}\n`), null)
-  } catch {
-    // See above.
-  }
 }
 
 /** Opens OUT; `-` or nothing is standard output. */
@@ -215,9 +205,7 @@ class Replacement extends Descriptor {
     }
     this.release()
     if (this.formerOwner !== undefined) {
-      say(
-        `hypva: note: ${this.name} belonged to user ${this.formerOwner} and is now yours: only root can keep the owner`,
-      )
+      note(`${this.name} belonged to user ${this.formerOwner} and is now yours: only root can keep the owner`)
     }
   }
 

@@ -1,6 +1,6 @@
 import { fstatSync, statSync } from 'node:fs'
 import { isatty } from 'node:tty'
-import { clearStatusLine, showStatusLine } from './status-line.js'
+import { clearStatusLine, showStatusLine } from './stderr.js'
 
 /** Progress on a terminal. */
 export interface Progress {
@@ -12,7 +12,7 @@ export interface Progress {
 }
 
 /** What progress is shown on, and by which clock. */
-export interface ProgressDisplay {
+interface ProgressDisplay {
   /** Whether descriptor 1 or 2 is a terminal. */
   isTerminal(fd: number): boolean
   /** Milliseconds. */

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync, type Stats } from 'node:fs'
 import { Failure, systemFailure } from '../failure.js'
-import { kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from './live.js'
+import { kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from './running-kernel.js'
 
 /** The calls that reading takes; tests put failing ones in their place. */
 export interface ReadCalls {
@@ -23,6 +23,11 @@ export const STDIN = 0
 /** How messages call a file. A line feed in its name must not begin a line of its own. */
 export function nameOf(file: string): string {
   return file === '-' ? 'standard input' : file.replaceAll('\n', '\\x0a')
+}
+
+/** Refuses `-` twice: what the first reader takes is gone for the second. */
+export function checkStdin(files: readonly (string | undefined)[]): void {
+  if (files.filter((file) => file === '-').length > 1) throw new Failure('standard input (-) is named twice')
 }
 
 /** Whether a call was interrupted by a signal before it did anything: it is made again. libuv does so itself, but not for reads. */

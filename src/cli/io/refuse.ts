@@ -1,7 +1,7 @@
 import { type Content, recognise } from '../../content.js'
 import { Failure } from '../failure.js'
 
-export interface Refusal {
+interface Refusal {
   /** How messages call the input: a path, or "standard input". */
   readonly name: string
   /** What the command expects: "plain text", "a layout". */

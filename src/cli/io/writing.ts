@@ -1,7 +1,7 @@
 import { write, writeSync } from 'node:fs'
 
 /** The two calls that write, which a test can make fail. */
-export interface WriteCalls {
+interface WriteCalls {
   write: typeof write
   writeSync: typeof writeSync
 }

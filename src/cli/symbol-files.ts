@@ -1,7 +1,6 @@
 import { Option } from 'commander'
 import { parseSymbols } from '../symbols/parse.js'
 import type { SymbolTable } from '../symbols/table.js'
-import { Failure } from './failure.js'
 import { openSource, readWhole } from './io/file-source.js'
 
 /** `--symbols FILE`, once for each. */
@@ -14,7 +13,6 @@ export function symbolsOption(): Option {
 
 /** The tables in files, `-` being standard input. */
 export function readSymbols(files: readonly string[]): SymbolTable[] {
-  if (files.filter((file) => file === '-').length > 1) throw new Failure('standard input (-) is named twice')
   return files.map((file) => {
     const source = openSource(file)
     try {

@@ -19,6 +19,7 @@ type Add = (program: Command, status: Status) => void
 /** The commands. Each is loaded when it is asked for; all of them, for the help and for a name that is none of them. */
 const COMMANDS: Readonly<Record<string, (subcommand?: string) => Promise<Add>>> = {
   translate: async () => (await import('./commands/translate.js')).addTranslate,
+  summary: async () => (await import('./commands/summary.js')).addSummary,
   layout: async (subcommand) => {
     const { addLayout } = await import('./commands/layout.js')
     const others = subcommand === 'compute' || subcommand === 'show'

@@ -168,7 +168,7 @@ describe('every command that opens files, given a live /proc/kcore', () => {
     [[...translate, kcore]],
     [[...translate, kcore, '--text']],
     [[...translate, kcore, '--format', 'u64le']],
-    [[...translate, kcore, '--summary']],
+    [['summary', '-l', LAYOUT, kcore]],
     [[...translate, LOG, kcore]],
     [translate, kcore],
     [[...translate, '--text'], kcore],

@@ -430,7 +430,7 @@ describe('standard output that cannot be written to', () => {
   test.each([
     ['explain', '0x89b380ef1c00', ...SAMPLE],
     ['translate', INPUT, ...SAMPLE],
-    ['translate', INPUT, ...SAMPLE, '--summary'],
+    ['summary', INPUT, ...SAMPLE],
     ['layout', 'show', ...SAMPLE],
     ['translate', '--help'],
   ])('closed: %s %s', (...args) => {

@@ -1,6 +1,12 @@
 import { readSync, statSync } from 'node:fs'
-import { HypvaError } from '../errors.js'
-import { addCounts, newCounts, type RewriteCounts, type Rewriter } from '../translate/rewriter.js'
+import {
+  addCounts,
+  describeTruncation,
+  newCounts,
+  type RewriteCounts,
+  type Rewriter,
+  type Truncation,
+} from '../translate/rewriter.js'
 import { type TagClues, TagWatch } from '../translate/tag-watch.js'
 import { warnOfAnotherBoot } from './another-boot.js'
 import { Failure } from './failure.js'
@@ -61,12 +67,20 @@ export async function pumpFiles(files: readonly string[], work: Work, options: P
   let head: Uint8Array | undefined
   let foreign = false
   let firstFailed: string | undefined
+  let truncated: string | undefined
   try {
     announceStdin('addresses', files)
     const progress = openProgress(files)
     try {
       for (const file of files) {
         const done = await pumpFile(file, work, output, progress, text)
+        if (done.truncated !== undefined) {
+          const { bytes } = done.truncated
+          // A summary of a part would mislead, so there is none.
+          if (report) throw new Failure(`${nameOf(file)}: the input ends with ${bytes} of the 8 bytes of an address`)
+          truncated = `${nameOf(file)}: ${describeTruncation(done.truncated)}`
+          break
+        }
         if (!head?.length) head = done.head
         foreign = warnOfAnotherBoot(done.watch, files.length > 1 ? nameOf(file) : undefined) || foreign
         if (done.failed > 0) firstFailed ??= `${nameOf(file)}, byte ${done.firstFailed}`
@@ -78,18 +92,17 @@ export async function pumpFiles(files: readonly string[], work: Work, options: P
     if (report !== undefined) output.write(Buffer.from(report()))
     output.finish()
   } catch (error) {
-    // The whole addresses of a file that ends inside one have been written. They stay; a report on them would be incomplete.
-    if (error instanceof Truncated && report === undefined) output.finish()
-    else output.abandon()
+    output.abandon()
     throw error
   }
+  // The whole addresses before the incomplete one are written, and the output keeps them.
+  if (truncated !== undefined) throw new Failure(truncated)
   return { counts, head, foreign, firstFailed }
 }
 
-/** Raw words end inside one. */
-class Truncated extends Failure {}
-
 interface PumpedFile extends RewriteCounts {
+  /** Where the input stops inside a raw address: hypva reads nothing after it. */
+  readonly truncated?: Truncation | undefined
   readonly head?: Uint8Array
   readonly watch?: TagWatch | undefined
 }
@@ -118,13 +131,7 @@ async function pumpFile(
       if (endless && watch?.changed) warnOfAnotherBoot(watch, undefined, true)
     }
     const head = await pump(input, rewriter, output, progress, beforeWaiting)
-    rewriter.end()
-    return { ...rewriter.counts, ...(head && { head }), watch }
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'HYPVA_TRUNCATED') {
-      throw new Truncated(`${input.name}: ${error.message}`)
-    }
-    throw error
+    return { ...rewriter.counts, ...(head && { head }), watch, truncated: rewriter.end() }
   } finally {
     input.close()
   }
@@ -151,7 +158,6 @@ async function shareFile(
     },
   })
   output.file!.length += counts.bytesOut
-  if (counts.truncated !== undefined) throw new HypvaError('HYPVA_TRUNCATED', counts.truncated)
   if (counts.translated > 0) return counts
   const head = Buffer.alloc(HEAD)
   return { ...counts, head: head.subarray(0, readSync(input.file!.fd, head, 0, HEAD, 0)) }

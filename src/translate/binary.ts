@@ -1,7 +1,6 @@
 import { Engine } from '../engine/engine.js'
 import { loadPlan, type Plan } from '../engine/plan.js'
-import { HypvaError } from '../errors.js'
-import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
+import { newCounts, type RewriteCounts, type Rewriter, type Truncation, truncationOf } from './rewriter.js'
 import type { TagWatch } from './tag-watch.js'
 
 /** Byte order of a raw stream of addresses. */
@@ -87,13 +86,7 @@ export class BinaryRewriter implements Rewriter {
     }
   }
 
-  end(): void {
-    const rest = this.length - this.consumed
-    if (rest > 0) {
-      throw new HypvaError(
-        'HYPVA_TRUNCATED',
-        `byte ${this.offset + this.consumed}: ${rest} of the 8 bytes of an address; the ${(this.offset + this.consumed) / 8} whole ones before it are written`,
-      )
-    }
+  end(): Truncation | undefined {
+    return truncationOf(this.offset + this.length)
   }
 }

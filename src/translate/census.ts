@@ -1,5 +1,4 @@
 import { Engine } from '../engine/engine.js'
-import { HypvaError } from '../errors.js'
 import { subtract, united, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion, type RegionKind } from '../layout/regions.js'
 import type { HypLayout } from '../layout/types.js'
@@ -8,7 +7,7 @@ import type { Range } from '../u64.js'
 import type { ByteOrder } from './binary.js'
 import type { Space } from './directions.js'
 import type { Namer } from './namer.js'
-import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
+import { newCounts, type RewriteCounts, type Rewriter, type Truncation } from './rewriter.js'
 import type { TagWatch } from './tag-watch.js'
 
 /** How often addresses of a region were seen. */
@@ -58,6 +57,7 @@ export class Census implements Rewriter {
   private readonly values: number
   private readonly counters: number
   private readonly perEntry: Float64Array
+  private offset = 0
   private length = 0
   private consumed = 0
   private elsewhere = 0
@@ -101,6 +101,7 @@ export class Census implements Rewriter {
   space(): Uint8Array {
     const { engine, base } = this
     engine.bytes.copyWithin(base - CONTEXT, base + this.consumed - CONTEXT, base + this.length)
+    this.offset += this.consumed
     this.length -= this.consumed
     this.consumed = 0
     return engine.bytes.subarray(base + this.length, base + this.length + this.chunk)
@@ -121,6 +122,7 @@ export class Census implements Rewriter {
     if (this.namer !== undefined && count > 0) this.name(this.namer, count)
     if (last && this.consumed === this.length) {
       // The next input begins anew: its first token does not touch the last bytes of this one.
+      this.offset = 0
       this.length = 0
       this.consumed = 0
       engine.bytes.fill(0, base - CONTEXT, base)
@@ -128,11 +130,9 @@ export class Census implements Rewriter {
     return engine.bytes.subarray(base, base)
   }
 
-  end(): void {
-    const rest = this.length - this.consumed
-    if (this.order !== undefined && rest > 0) {
-      throw new HypvaError('HYPVA_TRUNCATED', `the input ends with ${rest} of the 8 bytes of an address`)
-    }
+  end(): Truncation | undefined {
+    const bytes = this.length - this.consumed
+    return this.order === undefined || bytes === 0 ? undefined : { offset: this.offset + this.consumed, bytes }
   }
 
   /** What was seen so far. */

@@ -1,7 +1,6 @@
 import { Engine } from '../engine/engine.js'
-import { HypvaError } from '../errors.js'
 import type { ByteOrder } from './binary.js'
-import type { RewriteCounts, Rewriter } from './rewriter.js'
+import { type RewriteCounts, type Rewriter, type Truncation, truncationOf } from './rewriter.js'
 
 /** Bytes of an address as text: sixteen digits and a line end. */
 const LINE = 17
@@ -54,13 +53,7 @@ export class RawLines implements Rewriter {
     return this.text.commit(count * LINE, last)
   }
 
-  end(): void {
-    if (this.held > 0) {
-      const whole = this.bytesIn - this.held
-      throw new HypvaError(
-        'HYPVA_TRUNCATED',
-        `byte ${whole}: ${this.held} of the 8 bytes of an address; the ${whole / 8} whole ones before it are written`,
-      )
-    }
+  end(): Truncation | undefined {
+    return truncationOf(this.bytesIn)
   }
 }

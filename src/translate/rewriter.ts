@@ -30,8 +30,27 @@ export interface Rewriter {
    * @returns what is decided so far, valid until the next call
    */
   commit(length: number, last: boolean): Uint8Array
-  /** After the last commit: throws `HYPVA_TRUNCATED` when the input ended inside an address. */
-  end(): void
+  /** To be called after the last commit. @returns where the input stopped inside a raw address; undefined when it did not */
+  end(): Truncation | undefined
+}
+
+/** Raw words whose last one is incomplete. All whole ones before it have been dealt with. */
+export interface Truncation {
+  /** Byte offset of the incomplete address in the input: a multiple of 8. */
+  readonly offset: number
+  /** How many of its 8 bytes there are: 1 … 7. */
+  readonly bytes: number
+}
+
+/** A truncation in words, for an input whose whole addresses have been written. */
+export function describeTruncation({ offset, bytes }: Truncation): string {
+  return `byte ${offset}: ${bytes} of the 8 bytes of an address; the ${offset / 8} whole ones before it are written`
+}
+
+/** @param size bytes of the whole input */
+export function truncationOf(size: number): Truncation | undefined {
+  const bytes = size % 8
+  return bytes === 0 ? undefined : { offset: size - bytes, bytes }
 }
 
 export function newCounts(): RewriteCounts {

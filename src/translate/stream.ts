@@ -1,6 +1,6 @@
-import { type HypvaError, HypvaTypeError } from '../errors.js'
+import { HypvaError, HypvaTypeError } from '../errors.js'
 import { describe } from '../u64.js'
-import type { Rewriter } from './rewriter.js'
+import { describeTruncation, type Rewriter } from './rewriter.js'
 
 /**
  * A rewriter as a Web stream. A chunk is passed on as soon as it is decided: line in, line out.
@@ -32,7 +32,9 @@ export function rewriterStream(
     flush(controller) {
       rewriter.space()
       step(0, true, controller)
-      rewriter.end()
+      // A stream has no other way to say so.
+      const truncated = rewriter.end()
+      if (truncated !== undefined) throw new HypvaError('HYPVA_TRUNCATED', describeTruncation(truncated))
     },
   })
 }

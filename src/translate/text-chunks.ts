@@ -109,7 +109,8 @@ export abstract class TextChunks implements Rewriter {
     return engine.bytes.subarray(at, at + produced)
   }
 
-  end(): void {}
+  /** Text ends anywhere. */
+  end(): undefined {}
 
   /** Shows the watch the chunk's addresses: those that did not translate still stand where they were. */
   private look(watch: TagWatch, last: boolean): void {

@@ -197,6 +197,34 @@ describe('what is wrong is said in one line', () => {
     const kept = join(dir, 'whole.bin')
     expect(hypva(['translate', '-l', LAYOUT, '--format', 'u64le', '-o', kept], { input }).code).toBe(2)
     expect(readFileSync(kept).equals(raw(HYP.slice(0, 3), 'le'))).toBe(true)
+    const summary = hypva(['summary', '-l', LAYOUT, '--format', 'u64le'], { input })
+    expect(summary.err).toBe('hypva: standard input: the input ends with 3 of the 8 bytes of an address\n')
+    expect(summary.out.length).toBe(0)
+    expect(summary.code).toBe(2)
+  })
+
+  test('a file that ends inside an address is the last one read, by jobs or without', () => {
+    const whole = raw(KERNEL, 'le')
+    // Several blocks, so that the offset is that of the input.
+    const large = Buffer.concat([...new Array(300_000).fill(whole.subarray(0, 16)), Buffer.from([1])])
+    for (const [name, bytes] of [
+      ['small', Buffer.concat([whole, Buffer.from([1, 2])])],
+      ['large', large],
+    ] as const) {
+      const cut = file(`${name}.bin`, bytes)
+      const out = join(dir, `${name}.out`)
+      const more = ['translate', cut, file('more.bin', whole), '-l', LAYOUT, '--format', 'u64le', '--stats']
+      for (const jobs of ['1', '2']) {
+        const rest = bytes.length % 8
+        const at = bytes.length - rest
+        const { err, code } = hypva([...more, '-o', out, '--jobs', jobs])
+        expect(err).toBe(
+          `hypva: ${cut}: byte ${at}: ${rest} of the 8 bytes of an address; the ${at / 8} whole ones before it are written\n`,
+        )
+        expect(code).toBe(2)
+        expect(readFileSync(out).length).toBe(at)
+      }
+    }
   })
 
   test('layouts', () => {

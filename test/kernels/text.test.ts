@@ -101,7 +101,7 @@ function rewrite(p: Plan, text: string, cuts: number[] = [], countAll = true, ch
   }
   rewriter.space()
   out.push(rewriter.commit(0, true).slice())
-  rewriter.end()
+  expect(rewriter.end()).toBeUndefined()
   return { text: fromLatin1(Buffer.concat(out)), counts: rewriter.counts, watched: watch.report() }
 }
 

@@ -3,7 +3,7 @@
 import { readSync } from 'node:fs'
 import type { BinaryRewriter } from '../../translate/binary.js'
 import { CUT_CONTEXT, CUT_WINDOW, cutOffset } from '../../translate/cuts.js'
-import { addCounts, newCounts, type RewriteCounts } from '../../translate/rewriter.js'
+import { addCounts, newCounts, type RewriteCounts, type Truncation } from '../../translate/rewriter.js'
 import { type TagReport, TagWatch } from '../../translate/tag-watch.js'
 import type { TextRewriter } from '../../translate/text.js'
 import { newRewriter, type Translation } from '../format.js'
@@ -29,8 +29,8 @@ export interface JobData extends Translation {
 
 /** What a job has done in all. */
 export interface JobResult extends RewriteCounts {
-  /** What is wrong with the end of the input, when it ends inside of an address. */
-  truncated?: string | undefined
+  /** Where the input stops inside a raw address: known to the job that had the last block. */
+  truncated?: Truncation | undefined
   /** What it has seen of tags. */
   tags?: TagReport | undefined
 }
@@ -72,7 +72,7 @@ export async function runJob(data: JobData, { overlap, pause }: JobManners): Pro
   // What is being written is not to be touched: then there is another rewriter for the next block.
   const rewriters = Array.from({ length: overlap ? 2 : 1 }, () => newRewriter(data, block + CUT_ROOM, watch))
   let writing: Promise<void> = Promise.resolve()
-  let truncated: string | undefined
+  let truncated: Truncation | undefined
   try {
     for (let turns = 0; ; turns++) {
       const index = Atomics.add(control, NEXT_BLOCK, 1)
@@ -96,11 +96,7 @@ export async function runJob(data: JobData, { overlap, pause }: JobManners): Pro
           failWriting(error)
         }
       }
-      try {
-        rewriter.end()
-      } catch (error) {
-        truncated = (error as Error).message
-      }
+      truncated ??= rewriter.end()
       await pause?.()
     }
     await writing

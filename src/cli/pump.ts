@@ -72,13 +72,14 @@ export async function pumpFiles(files: readonly string[], work: Work, options: P
     announceStdin('addresses', files)
     const progress = openProgress(files)
     try {
-      for (const file of files) {
+      for (const [i, file] of files.entries()) {
         const done = await pumpFile(file, work, output, progress, text)
         if (done.truncated !== undefined) {
           const { bytes } = done.truncated
           // A summary of a part would mislead, so there is none.
           if (report) throw new Failure(`${nameOf(file)}: the input ends with ${bytes} of the 8 bytes of an address`)
           truncated = `${nameOf(file)}: ${describeTruncation(done.truncated)}`
+          if (i < files.length - 1) truncated += '; hypva did not read the files after it'
           break
         }
         if (!head?.length) head = done.head

@@ -219,7 +219,7 @@ describe('what is wrong is said in one line', () => {
         const at = bytes.length - rest
         const { err, code } = hypva([...more, '-o', out, '--jobs', jobs])
         expect(err).toBe(
-          `hypva: ${cut}: byte ${at}: ${rest} of the 8 bytes of an address; the ${at / 8} whole ones before it are written\n`,
+          `hypva: ${cut}: byte ${at}: ${rest} of the 8 bytes of an address; the ${at / 8} whole ones before it are written; hypva did not read the files after it\n`,
         )
         expect(code).toBe(2)
         expect(readFileSync(out).length).toBe(at)

@@ -74,12 +74,16 @@ function descendants(command: Command): Command[] {
   return command.commands.flatMap((child) => [child, ...descendants(child)])
 }
 
-/** An error of commander's as one line: a line end in an argument stays one, which is made visible. */
+/** One of commander's errors as one line. A line end inside an argument stays; `say` makes it visible. */
 function oneLine(text: string): string {
-  return text
-    .replace(/^error: /, '')
-    .replace(/\n(?=\(Did you mean )/, ' ')
-    .replace(/\n$/, '')
+  return (
+    text
+      .replace(/^error: /, '')
+      // What follows names the value as well.
+      .replace(/^command-argument value '.*?' is invalid for argument '.*?'\. /s, '')
+      .replace(/\n(?=\(Did you mean )/, ' ')
+      .replace(/\n$/, '')
+  )
 }
 
 /** One line on stderr, and the exit code. */

@@ -35,7 +35,7 @@ export interface Work {
 }
 
 /** What came of all inputs. */
-export interface Pumped {
+interface Pumped {
   readonly counts: RewriteCounts
   /** The beginning of the first input that has one, when nothing in that input translated. */
   readonly head: Uint8Array | undefined

@@ -7,7 +7,7 @@ import { hypRegions, kernelRegions, type Region } from '../../layout/regions.js'
 import type { HypLayout, Machine } from '../../layout/types.js'
 import { sizeText } from '../../picture/size.js'
 import { formatU64, type Range } from '../../u64.js'
-import { openOutput, print, printAsIs } from '../io/output.js'
+import { print, printAsIs, writeOutput } from '../io/output.js'
 import { say } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { layoutOption, readLayout } from '../options.js'
@@ -59,14 +59,7 @@ function addCompute(parent: Command, status: Status): void {
   compute.action((options: Record<string, unknown> & { machine?: string; output?: string }) => {
     const machine = readMachine(options)
     const layout = computeLayout(machine)
-    const output = openOutput(options.output)
-    try {
-      output.write(new TextEncoder().encode(formatLayout(layout)))
-      output.finish()
-    } catch (error) {
-      output.abandon()
-      throw error
-    }
+    writeOutput(options.output, formatLayout(layout))
     for (const assumption of assumptionsOf(machine)) say(`hypva: note: ${assumption}`)
     for (const warning of warnings(machine, layout)) say(`hypva: warning: ${warning}`)
     status.exitCode = 0

@@ -10,7 +10,7 @@ import { formatU64, parseU64, type Range } from '../../u64.js'
 import { Failure } from '../failure.js'
 import { openSource } from '../io/file-source.js'
 import { checkInputs } from '../io/input.js'
-import { openOutput, print } from '../io/output.js'
+import { print, writeOutput } from '../io/output.js'
 import { say } from '../io/stderr.js'
 import { formatRange, toJson, visibleLine } from '../printable.js'
 import type { Status } from '../status.js'
@@ -102,14 +102,7 @@ function writeLayout({ layout, conflicts, candidates, unknown }: Recovery, file:
       candidates.length > 0 ? `${candidates.length} layouts fit` : `tagLsb and tagVal are not known (${unknown.tagVal})`
     throw new Failure(`${file} not written: ${why}`, otherwise)
   }
-  const output = openOutput(file)
-  try {
-    output.write(new TextEncoder().encode(formatLayoutFields(layout)))
-    output.finish()
-  } catch (error) {
-    output.abandon()
-    throw error
-  }
+  writeOutput(file, formatLayoutFields(layout))
 }
 
 function isComplete(layout: Partial<HypLayout>): layout is HypLayout {

@@ -69,6 +69,18 @@ export function openOutput(file: string | undefined, system: FileSystem = node):
   }
 }
 
+/** Writes a whole text to OUT. */
+export function writeOutput(file: string | undefined, text: string): void {
+  const output = openOutput(file)
+  try {
+    output.write(Buffer.from(text))
+    output.finish()
+  } catch (error) {
+    output.abandon()
+    throw error
+  }
+}
+
 /** A descriptor that hypva was started with, which stays open. */
 function openDescriptor(name: string, fd: number, system: FileSystem): Output {
   if (fd === STDOUT && isStdoutClosed()) throw new Failure('cannot write standard output: it is closed')

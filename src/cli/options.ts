@@ -9,7 +9,7 @@ import { inFile, readText } from './io/small-file.js'
 export function layoutOption(): Option {
   return new Option(
     '-l, --layout <file>',
-    'the layout, as printed by `hypva layout` (- is stdin)',
+    'layout JSON, as `hypva layout` prints it (- is stdin)',
   ).makeOptionMandatory()
 }
 

@@ -25,12 +25,12 @@ export function addTraceOptions(command: Command): Command {
   return command
     .addOption(symbolsOption())
     .option('--raw-names', 'keep the __kvm_nvhe_ prefix of names')
-    .option('--return-addresses', 'name the address before each, as %pB does in backtraces')
+    .option('--return-addresses', 'name the address before each one, as %pB does in backtraces')
     .addOption(
       new Option('--format <format>', 'text, or raw 64-bit words').choices(['text', 'u64le', 'u64be']).default('text'),
     )
-    .option('--text', 'read the input as text, whatever its first bytes look like')
-    .option('-o, --output <file>', 'write to a file, which is replaced only when the output is complete')
+    .option('--text', 'read the input as text even if it looks like something else')
+    .option('-o, --output <file>', 'write to a file, and replace it only when the output is complete')
 }
 
 /** Refuses options that contradict each other. */
@@ -39,7 +39,7 @@ export function checkTraceOptions(
   { layout, symbols = [], format, text }: TraceOptions,
 ): void {
   if (text && format !== 'text') {
-    throw new Failure(`--text is for text, --format ${format} for raw words: take one of them`)
+    throw new Failure(`--text is for text, --format ${format} for raw words: choose one of them`)
   }
   checkStdin([layout, ...symbols, ...files])
 }

@@ -15,7 +15,7 @@ const EXAMPLES = `Examples:
       --dram 0x40000000-0xc0000000 --tag-val 0x11367 > layout.json
   # The regions that the addresses of a trace lie in:
   echo 'pc 0x89b380ee7abc lr ffff000000ee7abc' | hypva summary -l layout.json
-  # Hyp addresses only, for a program:
+  # The same for a program, hyp addresses only:
   echo 'pc 0x89b380ee7abc lr ffff000000ee7abc' | hypva summary -l layout.json --from hyp --json
 `
 

@@ -25,9 +25,9 @@ const EXAMPLES = `Examples:
 export function addTranslate(program: Command, status: Status): void {
   const translate = program
     .command('translate')
-    .summary('rewrite addresses of one space as addresses of another')
+    .summary('rewrite the addresses of one space as addresses of another')
     .description(
-      'Rewrites every address of the source space in FILEs (default: stdin) as an address of the target space. Every other byte stays as it was.',
+      'Rewrites every address of the source space in FILEs (default: stdin) as an address of the target space, and keeps every other byte.',
     )
     .argument('[FILE...]', 'input; - is stdin; gzip is decompressed')
     .addHelpText('before', EXAMPLES)
@@ -44,18 +44,19 @@ export function addTranslate(program: Command, status: Status): void {
         'the space to translate to, or name for symbol names (default: hyp; with --from hyp: kernel)',
       ).choices([...SPACES, 'name']),
     )
-    .option('--annotate', 'write the name behind each translated address, as <symbol+0xoffset/0xsize>')
+    .option('--annotate', 'write the name after each translated address, as <symbol+0xoffset/0xsize>')
   addTraceOptions(translate)
     .option('--unchecked', 'apply kern_hyp_va to every address, as the kernel does, whether it makes sense or not')
     .option(
       '--strict',
-      'exit 1 if an address where the layout expects the source space does not translate, or if the layout is of another boot',
+      'exit with 1 if a number where the layout expects an address does not translate, or if the layout is of another boot',
     )
     .option('--stats', 'print to stderr how many addresses translated, and how many other numbers there were')
     .addOption(
-      new Option('--jobs <n>', 'threads for a regular file with -o (default: chosen from the file size)').argParser(
-        parseCount,
-      ),
+      new Option(
+        '--jobs <n>',
+        'threads that share a regular file with -o (default: depends on the file size)',
+      ).argParser(parseCount),
     )
     .addOption(new Option('--summary').hideHelp())
     .on('option:summary', () => {
@@ -96,7 +97,7 @@ function refuse(files: readonly string[], options: RewriteOptions): void {
   }
   if (to === 'name' && unchecked) throw new Failure('--unchecked applies kern_hyp_va, which gives addresses, not names')
   if (to === 'name' && annotate)
-    throw new Failure('--annotate keeps an address, --to name leaves none: take one of them')
+    throw new Failure('--annotate keeps an address, --to name leaves none: choose one of them')
   checkTraceOptions(files, options)
 }
 

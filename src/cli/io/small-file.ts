@@ -2,10 +2,10 @@ import { Failure } from '../failure.js'
 import { CALLS, flowOf, join, nameOf, openForReading, type ReadCalls, STDIN, takeUpTo, total } from './reading.js'
 import { refuseUnlessText } from './refuse.js'
 
-/** A layout or a machine is a few hundred bytes: larger than this is another file, or one without end. */
+/** A layout or a machine has a few hundred bytes. A larger file is something else, or has no end. */
 const MOST_TEXT = 1 << 28
 
-/** The text of a small file, `-` being standard input. */
+/** Reads the text of a small file; `-` is standard input. */
 export function readText(file: string, calls: ReadCalls = CALLS): string {
   const name = nameOf(file)
   const { fd } = openForReading(file, { calls })
@@ -20,7 +20,7 @@ export function readText(file: string, calls: ReadCalls = CALLS): string {
   }
 }
 
-/** Puts the name of a file in front of what is wrong with its content. */
+/** Puts the name of a file in front of errors about its content. */
 export function inFile<T>(file: string, parse: () => T): T {
   try {
     return parse()

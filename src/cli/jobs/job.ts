@@ -56,7 +56,7 @@ class SideError extends Error {
   }
 }
 
-/** How a job gets along with what else its thread has to do. */
+/** Scheduling options of a job. */
 interface JobManners {
   /** Writes while the next block is read and rewritten, rather than in between. */
   readonly overlap: boolean

@@ -73,6 +73,7 @@ describe('help', () => {
   const commands = [
     [],
     ['translate'],
+    ['summary'],
     ['explain'],
     ['decode'],
     ['check'],

@@ -12,7 +12,7 @@ export function checkArguments(args: readonly string[]): void {
   try {
     given = readFileSync('/proc/self/cmdline')
   } catch {
-    // Not Linux: macOS takes no such names.
+    // Not Linux: macOS accepts no such names.
     return
   }
   const bad = split(given)

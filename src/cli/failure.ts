@@ -1,4 +1,4 @@
-/** What the command line reports in one line, with its exit code: 1 a check failed, 2 usage or unreadable input. */
+/** An error that the command line reports in one line, with its exit code: 1 a check failed, 2 usage or unreadable input. */
 export class Failure extends Error {
   readonly exitCode: 1 | 2
   constructor(message: string, exitCode: 1 | 2 = 2) {
@@ -7,7 +7,7 @@ export class Failure extends Error {
   }
 }
 
-/** The reader of our output has gone; nothing is wrong and nothing is said. */
+/** The reader of the output has gone. That is no error, and hypva ends without a message. */
 export class ClosedPipe extends Error {}
 
 const SYSTEM: Readonly<Record<string, string>> = {
@@ -28,7 +28,7 @@ const SYSTEM: Readonly<Record<string, string>> = {
   ESTALE: 'stale file handle',
 }
 
-/** An error of the operating system in words: what was being done, to which file, and why it failed. */
+/** Describes an error of the operating system: what hypva was doing, to which file, and why it failed. */
 export function systemFailure(doing: string, file: string, error: unknown): Error {
   const { code, message } = error as NodeJS.ErrnoException
   if (code === 'EPIPE') return new ClosedPipe()

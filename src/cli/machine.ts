@@ -4,8 +4,8 @@ import { generationOf } from '../layout/generations.js'
 import { parseMachine } from '../layout/json.js'
 import { MACHINE_FORMAT } from '../layout/schema.js'
 import type { HypLayout, Machine } from '../layout/types.js'
-import { inFile, readText } from './options.js'
-import { toJson } from './text.js'
+import { inFile, readText } from './io/small-file.js'
+import { toJson } from './printable.js'
 import { PAGE_SIZES, parseBits, parseRange, parseRanges, parseWord } from './values.js'
 
 /** What the help shows in place of a value. */

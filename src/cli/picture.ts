@@ -2,7 +2,7 @@ import pc from 'picocolors'
 import type { BoxKind, Subject } from '../picture/scene.js'
 import { renderSvg } from '../picture/svg.js'
 import { renderText } from '../picture/text.js'
-import { openOutput } from './io/output.js'
+import { writeOutput } from './io/output.js'
 
 /** No terminal is this wide for one's eyes. */
 const WIDEST = 160
@@ -30,13 +30,5 @@ export function textPicture(subject: Subject): string {
 
 /** Writes the picture to a file, replaced as a whole. */
 export function writeSvg(file: string, subject: Subject): void {
-  const bytes = new TextEncoder().encode(renderSvg(subject))
-  const output = openOutput(file)
-  try {
-    output.write(bytes)
-    output.finish()
-  } catch (error) {
-    output.abandon()
-    throw error
-  }
+  writeOutput(file, renderSvg(subject))
 }

@@ -1,23 +1,25 @@
 import { Command, CommanderError } from 'commander'
 import { checkArguments } from './arguments.js'
 import { ClosedPipe, Failure } from './failure.js'
-import { print, say } from './io/output.js'
+import { print } from './io/output.js'
+import { say } from './io/stderr.js'
 import type { Status } from './status.js'
 
 const EXAMPLES = `Examples:
-  # A layout from what a kernel prints of itself, then addresses through it:
+  # Compute a layout from facts that a kernel prints, then translate addresses with it:
   hypva layout compute --kernel 6.1 --page-size 4k --va-bits 48 --idmap 0x40eed000 \\
       --dram 0x40000000-0xc0000000 --tag-val 0x11367 > layout.json
   echo 'x0: ffff000000ee7000 lr: 0x89b380ee7abc' | hypva translate -l layout.json
   hypva explain 0xffff000000ee7000 0x89b380ee7abc -l layout.json
 `
 
-/** Adds a command, and says afterwards how it went. */
+/** Adds a command, which leaves its exit code in `status`. */
 type Add = (program: Command, status: Status) => void
 
-/** The commands. Each is loaded when it is asked for; all of them, for the help and for a name that is none of them. */
+/** The commands. hypva loads the one that the user names, and all of them for the help and for an unknown name. */
 const COMMANDS: Readonly<Record<string, (subcommand?: string) => Promise<Add>>> = {
   translate: async () => (await import('./commands/translate.js')).addTranslate,
+  summary: async () => (await import('./commands/summary.js')).addSummary,
   layout: async (subcommand) => {
     const { addLayout } = await import('./commands/layout.js')
     const others = subcommand === 'compute' || subcommand === 'show'
@@ -72,18 +74,22 @@ function descendants(command: Command): Command[] {
   return command.commands.flatMap((child) => [child, ...descendants(child)])
 }
 
-/** An error of commander's as one line: a line end in an argument stays one, which is made visible. */
+/** One of commander's errors as one line. A line end inside an argument stays; `say` makes it visible. */
 function oneLine(text: string): string {
-  return text
-    .replace(/^error: /, '')
-    .replace(/\n(?=\(Did you mean )/, ' ')
-    .replace(/\n$/, '')
+  return (
+    text
+      .replace(/^error: /, '')
+      // What follows names the value as well.
+      .replace(/^command-argument value '.*?' is invalid for argument '.*?'\. /s, '')
+      .replace(/\n(?=\(Did you mean )/, ' ')
+      .replace(/\n$/, '')
+  )
 }
 
 /** One line on stderr, and the exit code. */
 function report(error: unknown): number {
   if (error instanceof ClosedPipe) return 0
-  // Commander has printed what it had to say.
+  // Commander has printed its message.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   const message = error instanceof Error ? error.message : String(error)
   say(`hypva: ${message}`)

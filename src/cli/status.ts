@@ -1,4 +1,4 @@
-/** What a command found, beside what it printed. */
+/** The result of a command besides its output. */
 export interface Status {
   exitCode: number
 }

@@ -66,10 +66,10 @@ describe('a layout of another boot', () => {
     expect([strict.code, strict.err.startsWith(want)]).toEqual([1, true])
 
     const kallsyms = file('kallsyms', kallsymsFor(b))
-    for (const more of [['--to', 'name'], ['--to', 'phys', '--annotate'], ['--summary']]) {
-      expect(hypva(['translate', LOG, ...base, '--symbols', kallsyms, ...more]).err).toBe(want)
+    for (const command of [['translate', '--to', 'name'], ['translate', '--to', 'phys', '--annotate'], ['summary']]) {
+      expect(hypva([...command, LOG, ...base, '--symbols', kallsyms]).err).toBe(want)
     }
-    expect(hypva(['translate', LOG, '-l', layout, '--summary']).err).toBe(want)
+    expect(hypva(['summary', LOG, '-l', layout]).err).toBe(want)
 
     const large = file('large.log', Buffer.concat([log, log]))
     for (const jobs of ['1', '2', '3']) {
@@ -82,8 +82,8 @@ describe('a layout of another boot', () => {
       const bytes = Buffer.from(words.slice().buffer)
       if (order === 'be') bytes.swap64()
       const raw = file(`words.${order}`, bytes)
-      for (const more of [[], ['--summary'], ['--to', 'name', '--symbols', kallsyms]]) {
-        expect(hypva(['translate', raw, ...base, '--format', `u64${order}`, ...more]).err).toBe(want)
+      for (const command of [['translate'], ['summary'], ['translate', '--to', 'name', '--symbols', kallsyms]]) {
+        expect(hypva([...command, raw, ...base, '--format', `u64${order}`]).err).toBe(want)
       }
     }
   })
@@ -166,8 +166,13 @@ describe('the right layout is not doubted', () => {
   test.each(right)('boot %s, trace %s', (name, trace) => {
     const layout = layoutOf(boot(name))
     const input = file('trace', fixture(`traces/${trace}`))
-    for (const args of [['--from', 'hyp'], ['--to', 'kernel'], ['--to', 'phys'], ['--summary']]) {
-      expect(hypva(['translate', input, '-l', layout, ...args]).err).not.toContain('another boot')
+    const directions = [
+      ['--from', 'hyp'],
+      ['--to', 'kernel'],
+      ['--to', 'phys'],
+    ]
+    for (const command of [['summary'], ...directions.map((direction) => ['translate', ...direction])]) {
+      expect(hypva([...command, input, '-l', layout]).err).not.toContain('another boot')
     }
   })
 })
@@ -182,15 +187,14 @@ describe('a symbol table of another boot', () => {
     for (const drop of [[], ['kaslrOffset'], ['image'], ['image', 'kaslrOffset']]) {
       const rest = Object.fromEntries(Object.entries(whole).filter(([key]) => !drop.includes(key)))
       const table = drop.length > 1 ? `${other}ffffcbe700000000 t probe\t[thing]\n` : other
-      for (const args of [['--to', 'name'], ['--annotate', '--to', 'phys'], ['--summary']]) {
+      for (const command of [['translate', '--to', 'name'], ['translate', '--annotate', '--to', 'phys'], ['summary']]) {
         const { err, code, out } = hypva([
-          'translate',
+          ...command,
           LOG,
           '-l',
           file('l.json', JSON.stringify(rest)),
           '--symbols',
           file('other', table),
-          ...args,
         ])
         expect(err).toMatch(/symbols of another kernel or another boot/)
         expect([code, out.length]).toEqual([2, 0])

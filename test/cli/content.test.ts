@@ -56,7 +56,7 @@ describe('translate', () => {
     expectRefusal(['translate', '-l', LAYOUT], message, bytes)
     expectRefusal(['translate', '-l', LAYOUT, '--to', 'name', '--symbols', KALLSYMS], message, bytes)
     expectRefusal(['translate', '-l', LAYOUT, '--annotate', '--symbols', KALLSYMS], message, bytes)
-    expectRefusal(['translate', '-l', LAYOUT, '--summary'], message, bytes)
+    expectRefusal(['summary', '-l', LAYOUT], message, bytes)
   })
 
   test('binary data: what to do with it', () => {
@@ -109,7 +109,7 @@ describe('translate', () => {
       out: want,
       err: '',
     })
-    expect(hypva(['translate', good, file, '-l', LAYOUT, '--text', '--summary']).code).toBe(0)
+    expect(hypva(['summary', good, file, '-l', LAYOUT, '--text']).code).toBe(0)
     const words = bytesOf(SAMPLES.traceDat!).subarray(0, 16)
     for (const format of ['u64le', 'u64be']) {
       const { code, out, err } = hypva(['translate', '-l', LAYOUT, '--format', format], { input: words })

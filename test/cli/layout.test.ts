@@ -172,6 +172,8 @@ describe('explain', () => {
       const { code, err } = hypva(['explain', ...LAYOUT, '--', bad])
       expect([code, err.trim().split('\n').length]).toEqual([2, 1])
     }
+    // The message names the value once, although commander puts it in front of every message of a parser.
+    expect(hypva(['explain', 'zzz', ...LAYOUT]).err.match(/zzz/g)).toHaveLength(1)
   })
 })
 

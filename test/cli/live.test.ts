@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readFileSync, statSync, writeFileSync }
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openSource } from '../../src/cli/io/file-source.ts'
-import { isLive, kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from '../../src/cli/io/live.ts'
+import { isLive, kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from '../../src/cli/io/running-kernel.ts'
 import { MAIN, ROOT, scratch } from './hypva.ts'
 
 describe('what belongs to the running kernel', () => {
@@ -168,7 +168,7 @@ describe('every command that opens files, given a live /proc/kcore', () => {
     [[...translate, kcore]],
     [[...translate, kcore, '--text']],
     [[...translate, kcore, '--format', 'u64le']],
-    [[...translate, kcore, '--summary']],
+    [['summary', '-l', LAYOUT, kcore]],
     [[...translate, LOG, kcore]],
     [translate, kcore],
     [[...translate, '--text'], kcore],

@@ -17,6 +17,7 @@ const LAYOUT = file(
 )
 const OTHER = file('other', fixture('traces/ftrace-6.1.kallsyms.gz'))
 const base = ['translate', '-l', LAYOUT, '--symbols', KALLSYMS]
+const summary = ['summary', '-l', LAYOUT, '--symbols', KALLSYMS]
 const HVC = '0x89b380ef1138'
 
 /** One line on stderr, nothing on stdout. */
@@ -77,9 +78,12 @@ describe('translate', () => {
     fails(['translate', '-l', LAYOUT, '--annotate'], 2, /--annotate needs symbols/)
     fails([...base, '--to', 'name', '--annotate'], 2, /--annotate keeps an address/)
     fails([...base, '--to', 'name', '--unchecked'], 2, /kern_hyp_va/)
-    fails([...base, '--summary', '--to', 'name'], 2, /--summary translates nothing/)
-    fails([...base, '--json'], 2, /--json is for --summary/)
-    fails([...base, '--summary', '--top', '0'], 2, /Expected a number from 1/)
+    fails([...base, '--summary', '--top', '5'], 2, /^hypva: summary is a command of its own: hypva summary\n$/)
+    fails([...base, '--json'], 2, /unknown option '--json'/)
+    fails([...summary, '--to', 'name'], 2, /unknown option '--to'/)
+    fails([...summary, '--top', '0'], 2, /Expected a number from 1/)
+    fails([...summary, '--text', '--format', 'u64le'], 2, /--text is for text, --format u64le for raw words/)
+    fails(['summary', '-', '-l', LAYOUT, '--symbols', '-'], 2, /standard input \(-\) is named twice/)
     fails(['translate', '-l', LAYOUT, '--symbols', '-', '--to', 'name'], 2, /standard input \(-\) is named twice/)
     fails(
       ['translate', '-l', LAYOUT, '--symbols', OTHER, '--to', 'name'],
@@ -92,7 +96,7 @@ describe('translate', () => {
   })
 
   test('a summary for people', () => {
-    const { out, code } = hypva([...base, '--summary', '--top', '1'], {
+    const { out, code } = hypva([...summary, '--top', '1'], {
       input: `${HVC} ${HVC} 0xffffad430626d558 0xffff000000000000\n`,
     })
     expect(code).toBe(0)
@@ -107,7 +111,7 @@ Symbols (3 of 4 addresses have one, 2 symbols seen)
   2  50.0%  ████████████████████████  __host_hvc [nVHE]
   and 1 more with 1 addresses (--top shows more)
 `)
-    const empty = hypva([...base, '--summary'], { input: 'none\n' })
+    const empty = hypva(summary, { input: 'none\n' })
     expect(empty.out.toString()).toMatch(/^0 addresses\n/)
   })
 })
@@ -178,7 +182,7 @@ test('symbols that name nothing of EL2: an error for hyp addresses, a line on st
   fails([...to, '--to', 'name'], 2, /to name kernel addresses only, translate from kernel/, `${HVC}\n`)
   fails([...to, '--to', 'name', '--from', 'hyp'], 2, wanted, `${HVC}\n`)
   fails([...to, '--to', 'name', '--from', 'hyp'], 2, /(?<!--from kernel\))\n$/, `${HVC}\n`)
-  fails([...to, '--summary'], 2, wanted, `${HVC}\n`)
+  fails(['summary', ...to.slice(1)], 2, wanted, `${HVC}\n`)
   const kernel = hypva([...to, '--to', 'name', '--from', 'kernel'], { input: `${HVC} ffffad430626df40\n` })
   expect([kernel.code, kernel.err]).toEqual([0, ''])
   expect(kernel.out.toString()).toMatch(/^0x89b380ef1138 \w+\+0x\w+\/0x\w+\n$/)

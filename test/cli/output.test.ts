@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type FileSystem, openOutput } from '../../src/cli/io/output.ts'
-import { writeAll, writeAllLater } from '../../src/cli/io/write.ts'
+import { writeAll, writeAllLater } from '../../src/cli/io/writing.ts'
 import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()
@@ -430,7 +430,7 @@ describe('standard output that cannot be written to', () => {
   test.each([
     ['explain', '0x89b380ef1c00', ...SAMPLE],
     ['translate', INPUT, ...SAMPLE],
-    ['translate', INPUT, ...SAMPLE, '--summary'],
+    ['summary', INPUT, ...SAMPLE],
     ['layout', 'show', ...SAMPLE],
     ['translate', '--help'],
   ])('closed: %s %s', (...args) => {

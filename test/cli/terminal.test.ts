@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:f
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openProgress } from '../../src/cli/io/progress.ts'
-import { toJson, visible } from '../../src/cli/text.ts'
+import { toJson, visible } from '../../src/cli/printable.ts'
 import { hypva, MAIN, ROOT, scratch } from './hypva.ts'
 
 const dir = scratch()
@@ -122,7 +122,7 @@ describe('progress', () => {
 
   test.each([
     ['standard output is a terminal', 'hypva translate $BIG -l $LAYOUT -o $DIR/out'],
-    ['standard output is a terminal, of a summary', 'hypva translate $BIG -l $LAYOUT --summary -o $DIR/out'],
+    ['standard output is a terminal, of a summary', 'hypva summary $BIG -l $LAYOUT -o $DIR/out'],
     ['the input is a pipe', 'cat $BIG | hypva translate -l $LAYOUT > $DIR/out'],
     ['one input is a pipe', 'cat $BIG | hypva translate $BIG - -l $LAYOUT > $DIR/out'],
     ['the terminal has no cursor', 'export TERM=dumb; hypva translate $BIG -l $LAYOUT > $DIR/out'],
@@ -198,7 +198,7 @@ describe('progress', () => {
 describe('who sits before a terminal is told what is waited for', () => {
   test.each([
     ['translate -l $LAYOUT', 'addresses'],
-    ['translate -l $LAYOUT --summary', 'addresses'],
+    ['summary -l $LAYOUT', 'addresses'],
     ['decode', 'a log'],
   ])('%s', (command, what) => {
     const { shown } = inTerminal(`hypva ${command} > /dev/null`, { input: '\x04' })

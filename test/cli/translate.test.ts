@@ -198,7 +198,7 @@ describe('what is wrong is said in one line', () => {
     const kept = join(dir, 'whole.bin')
     expect(hypva(['translate', '-l', LAYOUT, '--format', 'u64le', '-o', kept], { input }).code).toBe(2)
     expect(readFileSync(kept).equals(raw(HYP.slice(0, 3), 'le'))).toBe(true)
-    const summary = hypva(['translate', '-l', LAYOUT, '--format', 'u64le', '--summary'], { input })
+    const summary = hypva(['summary', '-l', LAYOUT, '--format', 'u64le'], { input })
     expect(summary.err).toBe('hypva: standard input: the input ends with 3 of the 8 bytes of an address\n')
     expect(summary.out.length).toBe(0)
     expect(summary.code).toBe(2)
@@ -220,7 +220,7 @@ describe('what is wrong is said in one line', () => {
         const at = bytes.length - rest
         const { err, code } = hypva([...more, '-o', out, '--jobs', jobs])
         expect(err).toBe(
-          `hypva: ${cut}: byte ${at}: ${rest} of the 8 bytes of an address; the ${at / 8} whole ones before it are written\n`,
+          `hypva: ${cut}: byte ${at}: ${rest} of the 8 bytes of an address; the ${at / 8} whole ones before it are written; hypva did not read the files after it\n`,
         )
         expect(code).toBe(2)
         expect(readFileSync(out).length).toBe(at)

@@ -82,12 +82,12 @@ describe.each<[string, string[]]>([
     writeFileSync(layout, out)
     writeFileSync(symbols, gzipSync(kallsyms))
   })
-  const translate = (trace: string, ...args: string[]) =>
-    hypva(['translate', '-l', layout, '--symbols', symbols, ...args], { input: fixture(`traces/${trace}`) })
+  const run = (command: string, trace: string, ...args: string[]) =>
+    hypva([command, '-l', layout, '--symbols', symbols, ...args], { input: fixture(`traces/${trace}`) })
 
   test.each(traces)('%s: each address its name, every other byte as it was', (trace) => {
     const text = fixture(`traces/${trace}`).toString('latin1')
-    const { out, code, err } = translate(trace, '--to', 'name')
+    const { out, code, err } = run('translate', trace, '--to', 'name')
     expect(code).toBe(0)
     let named = 0
     const want = text.replace(TOKEN, (token) => {
@@ -105,7 +105,7 @@ describe.each<[string, string[]]>([
     const trace = traces[0]!
     const text = fixture(`traces/${trace}`).toString('latin1')
     const b = boot(name)
-    const { out } = translate(trace, '--annotate', '--from', 'image', '--to', 'phys', '--stats')
+    const { out } = run('translate', trace, '--annotate', '--from', 'image', '--to', 'phys', '--stats')
     const want = text.replace(TOKEN, (token) => {
       const x = value(token)
       if (x < BigInt(b.text_va) || x >= BigInt(b.end_va)) return token
@@ -121,7 +121,7 @@ describe.each<[string, string[]]>([
   test('a summary counts what is there', () => {
     const trace = traces[0]!
     const tokens = [...fixture(`traces/${trace}`).toString('latin1').matchAll(TOKEN)].map(([token]) => value(token))
-    const { out, code } = translate(trace, '--summary', '--json', '--top', '100000')
+    const { out, code } = run('summary', trace, '--json', '--top', '100000')
     expect(code).toBe(0)
     const summary = JSON.parse(out.toString())
     expect(summary.addresses).toBe(tokens.length)

@@ -10,20 +10,21 @@ import { type SweepChange, sweepProposals } from '../../proposals/sweep.js'
 import type { BankVerdict, PrivateVerdict } from '../../proposals/verdict.js'
 import { formatU64 } from '../../u64.js'
 import { Failure } from '../failure.js'
-import { print, printAsIs, say } from '../io/output.js'
+import { print, printAsIs } from '../io/output.js'
+import { say } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { textPicture, writeSvg } from '../picture.js'
+import { formatRange, toJson } from '../printable.js'
 import type { Status } from '../status.js'
-import { formatRange, toJson } from '../text.js'
 
 const EXAMPLES = `Examples:
-  # The machine of the 2021 thread's question, far apart banks and 52 bits, under a kernel of today:
+  # The machine that the 2021 thread asks about (52 bits, banks far apart) with a current kernel:
   hypva check --kernel 6.12 --page-size 64k --va-bits 52 --idmap 0x81000000 \\
       --dram 0x80000000-0x1080000000 --dram 0xf3c0000000000-0xf3c4000000000
-  # One proposal, with all there is to say; exit 1 since it is unsound on this machine:
+  # Everything about one proposal; hypva exits with 1 because it is unsound on this machine:
   hypva check --kernel 5.12 --page-size 64k --va-bits 52 --idmap 0x81000000 \\
       --dram 0x80000000-0x1080000000 --dram 0xf3c0000000000-0xf3c4000000000 --proposal low-window-48 || echo unsound
-  # The same as a picture:
+  # A picture of one proposal:
   hypva check --kernel 6.12 --page-size 64k --va-bits 52 --idmap 0x81000000 \\
       --dram 0x80000000-0x1080000000 --dram 0xf3c0000000000-0xf3c4000000000 --proposal cap-51 --svg cap-51.svg
 `
@@ -39,21 +40,22 @@ type CheckOptions = Record<string, unknown> & {
 export function addCheck(program: Command, status: Status): void {
   const check = program
     .command('check')
-    .summary('say what each EL2 layout of the 2021 thread does to a machine')
+    .summary('check the EL2 layouts of the 2021 thread on a machine')
     .description(
-      "Prints, for each layout proposed for 52-bit addresses and for the layout of the machine's own kernel, whether it is sound on the machine, and for one of them all the reasons. Exit 1 when a layout asked for (default: kernel) is unsound. A flag overrides the machine file's field.",
+      "Prints whether each layout proposed for 52-bit addresses, and the layout of the machine's own kernel, is sound on the machine, and all the reasons for one of them. Exits with 1 if a layout that you name (default: kernel) is unsound. A flag overrides a field of the machine file.",
     )
     .addHelpText('before', EXAMPLES)
   for (const option of machineOptions()) check.addOption(option)
   check
     .addOption(
-      new Option('--proposal <name...>', `all about one or more layouts: ${LAYOUT_NAMES.join(', ')}, or all`).argParser(
-        parseNames,
-      ),
+      new Option(
+        '--proposal <name...>',
+        `print everything about these layouts: ${LAYOUT_NAMES.join(', ')}, or all`,
+      ).argParser(parseNames),
     )
     .option('--json', 'print JSON')
-    .option('--svg <file>', 'also draw the layout asked for, as SVG (- is stdout, and then nothing else is printed)')
-    .option('--sweep', 'move kernel and memory over the boundaries, and print where verdicts change')
+    .option('--svg <file>', 'also draw the layout as SVG (with -, only the picture goes to stdout)')
+    .option('--sweep', 'move kernel and memory across the boundaries, and print where verdicts change')
     .action((options: CheckOptions) => {
       const machine = readMachine(options)
       for (const oddity of odditiesOf(machine)) say(`hypva: note: ${oddity}`)
@@ -68,7 +70,7 @@ export function addCheck(program: Command, status: Status): void {
       const wanted = options.proposal ?? ['kernel']
       const asked = verdicts.filter(({ name }) => wanted.includes(name))
       if (asked.some(({ randomBitsAssumed }) => randomBitsAssumed)) {
-        say('hypva: note: the random bits of the tag are taken as 0: give --tag-val or --random where they are known')
+        say('hypva: note: hypva takes the random bits of the tag as 0: give --tag-val or --random if you know them')
       }
       if (options.svg !== undefined) {
         if (asked.length !== 1) throw new Failure('--svg draws one layout: name it with --proposal')

@@ -6,18 +6,18 @@ import { readFully } from '../../source.js'
 import { cannotNameHyp } from '../../symbols/hyp-names.js'
 import { markNvhe, type NameOptions } from '../../symbols/table.js'
 import { formatU64 } from '../../u64.js'
-import { Failure } from '../failure.js'
 import { type FileSource, openSource } from '../io/file-source.js'
-import { print, say } from '../io/output.js'
+import { print } from '../io/output.js'
+import { checkStdin } from '../io/reading.js'
 import { refuseUnlessText } from '../io/refuse.js'
-import { announceStdin } from '../io/stdin.js'
+import { announceStdin, say } from '../io/stderr.js'
 import { readLayout } from '../options.js'
+import { toJson } from '../printable.js'
 import type { Status } from '../status.js'
-import { readSymbols, symbolsOption } from '../symbols.js'
-import { toJson } from '../text.js'
+import { readSymbols, symbolsOption } from '../symbol-files.js'
 
 const EXAMPLES = `Examples:
-  # A panic pasted in, nothing else known:
+  # Explain a pasted panic:
   echo 'kvm [40]: nVHE hyp panic at: [<ffffffc00820efd0>] __kvm_nvhe___kvm_vcpu_run+0x14/0x454!
   kvm [40]: Hyp Offset: 0xffffff5987e00000
   Kernel panic - not syncing: HYP panic:
@@ -38,20 +38,18 @@ export function addDecode(program: Command, status: Status): void {
     .command('decode')
     .summary('explain the hyp panics in a log')
     .description(
-      'Finds nVHE hyp panics in LOG (default: stdin): dmesg, journal or serial console. Prints of each what every value is, where it lies, and what happened.',
+      'Finds nVHE hyp panics in LOG (default: stdin), such as a dmesg, a journal or the log of a serial console. For each, prints what every value is, where it lies, and what happened.',
     )
     .argument('[LOG]', 'the log; - is stdin; gzip is decompressed', '-')
     .addOption(new Option('-l, --layout <file>', 'the layout of the boot that panicked (- is stdin)'))
     .addOption(symbolsOption())
     .option('--raw-names', 'keep the __kvm_nvhe_ prefix of names')
     .option('--json', 'print JSON')
-    .option('--text', 'read the log as text, whatever its first bytes look like')
+    .option('--text', 'read the log as text even if it looks like something else')
     .addHelpText('before', EXAMPLES)
     .action((log: string, options: DecodeOptions) => {
       const { layout, symbols = [], rawNames = false, json, text = false } = options
-      if ([log, layout, ...symbols].filter((file) => file === '-').length > 1) {
-        throw new Failure('standard input (-) is named twice')
-      }
+      checkStdin([log, layout, ...symbols])
       const tables = readSymbols(symbols)
       announceStdin('a log', [log])
       const source = openSource(log)

@@ -4,8 +4,8 @@ import { type Explanation, explainAddress, readings } from '../../translate/expl
 import { formatU64 } from '../../u64.js'
 import { print } from '../io/output.js'
 import { layoutOption, readLayout, spaceOption } from '../options.js'
+import { toJson } from '../printable.js'
 import type { Status } from '../status.js'
-import { toJson } from '../text.js'
 import { parseWord } from '../values.js'
 
 const EXAMPLES = `Examples:
@@ -25,17 +25,17 @@ interface ExplainOptions {
 export function addExplain(program: Command, status: Status): void {
   program
     .command('explain')
-    .summary('say what an address is and how it translates')
+    .summary('show what an address is and how it translates')
     .description(
-      'Prints for each ADDRESS its region, every step of its translation with the numbers, and the address in all spaces the layout reaches.',
+      'For each ADDRESS, prints its region, every step of its translation with the numbers, and the address in every space that the layout reaches.',
     )
     .argument('<ADDRESS...>', 'hexadecimal, with or without 0x', collect)
     .addOption(layoutOption())
-    .addOption(spaceOption('--from <space>', 'what the addresses are (default: each reading that is possible)'))
+    .addOption(spaceOption('--from <space>', 'the space of the addresses (default: every space that is possible)'))
     .addOption(
       spaceOption(
         '--to <space>',
-        'what to explain the way to (default: hyp, or kernel for what is not a kernel address)',
+        'the space to translate to (default: kernel for hyp and phys addresses, otherwise hyp)',
       ),
     )
     .option('--json', 'print JSON')

@@ -7,18 +7,19 @@ import { hypRegions, kernelRegions, type Region } from '../../layout/regions.js'
 import type { HypLayout, Machine } from '../../layout/types.js'
 import { sizeText } from '../../picture/size.js'
 import { formatU64, type Range } from '../../u64.js'
-import { openOutput, print, printAsIs, say } from '../io/output.js'
+import { print, printAsIs, writeOutput } from '../io/output.js'
+import { say } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { layoutOption, readLayout } from '../options.js'
+import { formatRange } from '../printable.js'
 import type { Status } from '../status.js'
-import { formatRange } from '../text.js'
 
 const COMPUTE_EXAMPLES = `Examples:
-  # The boards of a mailing list: an LX2160A with a 39-bit kernel 5.6
+  # A board from the mailing list, an LX2160A, with a 39-bit kernel 5.6:
   hypva layout compute --kernel 5.6 --page-size 4k --va-bits 39 --idmap 0x81a24000 \\
       --dram 0x80000000-0xfbe00000 --dram 0x2080000000-0x2380000000 > lx2160a.json
   hypva layout show -l lx2160a.json
-  # A randomised boot, by the tag it was seen to have:
+  # A randomised boot whose tag is known:
   hypva layout compute --kernel 6.12 --page-size 4k --va-bits 52 --va-bits-actual 48 --idmap 0x4114b000 \\
       --dram 0x40000000-0xc0000000 --phys-offset 0xfff0bf3b80000000 --tag-val 0x5116
 `
@@ -38,8 +39,8 @@ export function addLayout(
 ): void {
   const layout = program
     .command('layout')
-    .summary('make a layout, or look at one')
-    .description('Make a layout, or look at one.')
+    .summary('compute, recover or show a layout')
+    .description('Compute, recover or show a layout.')
   addCompute(layout, status)
   addRecover?.(layout, status)
   addShow(layout, status)
@@ -48,9 +49,9 @@ export function addLayout(
 function addCompute(parent: Command, status: Status): void {
   const compute = parent
     .command('compute')
-    .summary("compute a layout by the kernel's own algorithm")
+    .summary("compute a layout with the kernel's own algorithm")
     .description(
-      "Computes the layout that a kernel makes of a machine, and prints it as JSON. A flag overrides the machine file's field.",
+      'Computes the layout that a kernel sets up on a machine, and prints it as JSON. A flag overrides a field of the machine file.',
     )
     .addHelpText('before', COMPUTE_EXAMPLES)
   for (const option of machineOptions()) compute.addOption(option)
@@ -58,14 +59,7 @@ function addCompute(parent: Command, status: Status): void {
   compute.action((options: Record<string, unknown> & { machine?: string; output?: string }) => {
     const machine = readMachine(options)
     const layout = computeLayout(machine)
-    const output = openOutput(options.output)
-    try {
-      output.write(new TextEncoder().encode(formatLayout(layout)))
-      output.finish()
-    } catch (error) {
-      output.abandon()
-      throw error
-    }
+    writeOutput(options.output, formatLayout(layout))
     for (const assumption of assumptionsOf(machine)) say(`hypva: note: ${assumption}`)
     for (const warning of warnings(machine, layout)) say(`hypva: warning: ${warning}`)
     status.exitCode = 0
@@ -75,13 +69,13 @@ function addCompute(parent: Command, status: Status): void {
 function addShow(parent: Command, status: Status): void {
   parent
     .command('show')
-    .summary('print a layout for reading')
+    .summary('print a layout in readable form')
     .description(
-      'Prints a layout: its fields, both address spaces in order, what is wrong with it, and a picture of what maps where.',
+      'Prints the fields of a layout, both address spaces in order, what is wrong with the layout, and a picture of the mappings.',
     )
     .addOption(layoutOption())
-    .option('--json', 'print the layout as JSON, checked and in the usual order')
-    .option('--svg <file>', 'also draw it as SVG (- is stdout, and then nothing else is printed)')
+    .option('--json', 'check the layout, and print it as JSON in the usual order')
+    .option('--svg <file>', 'also draw it as SVG (with -, only the picture goes to stdout)')
     .addHelpText('before', SHOW_EXAMPLES)
     .action(async (options: { layout: string; json?: boolean; svg?: string }) => {
       const layout = readLayout(options.layout)

@@ -9,17 +9,18 @@ import { formatU64, type Range } from '../../u64.js'
 import { Failure } from '../failure.js'
 import { openSource } from '../io/file-source.js'
 import { checkInputs } from '../io/input.js'
-import { openOutput, print, say } from '../io/output.js'
+import { print, writeOutput } from '../io/output.js'
+import { say } from '../io/stderr.js'
 import { flagOf, givenLayout, layoutFieldOptions } from '../machine.js'
+import { formatRange, toJson, visibleLine } from '../printable.js'
 import type { Status } from '../status.js'
-import { formatRange, toJson, visibleLine } from '../text.js'
 
 const EXAMPLES = `Examples:
   # On the host itself: sudo dmesg | sudo hypva layout recover - /proc/kcore /proc/kallsyms /proc/iomem -o layout.json
   # From a panic and what the machine still knows: hypva layout recover panic.txt iomem.txt kallsyms.txt
-  # From a debugger's words:
+  # From the output of a debugger:
   echo 'tag_lsb = 31, tag_val = 0x16403' | hypva layout recover - -o layout.json
-  # From two known pairs of kernel and hyp addresses, every layout that fits:
+  # Every layout that fits two known pairs of kernel and hyp addresses:
   printf '0xffff000000ee7abc 0x89b380ee7abc\\n0xffff00007fff0000 0x89b3ffff0000\\n' | hypva layout recover -
 `
 
@@ -37,11 +38,11 @@ export function addRecover(parent: Command, status: Status): void {
     .command('recover')
     .summary('recover a layout from memory, dumps, logs, symbols, pairs')
     .description(
-      'Recovers the layout of a running or crashed kernel from evidence: raw memory, ELF cores and /proc/kcore, dmesg and panics, /proc/iomem, vmcoreinfo, /proc/kallsyms or System.map, known pairs of addresses, what a debugger printed. Each file is told by its content. A flag overrides what the evidence says.',
+      'Recovers the layout of a running or crashed kernel from evidence: raw memory, ELF cores and /proc/kcore, dmesg and panics, /proc/iomem, vmcoreinfo, /proc/kallsyms or System.map, known pairs of addresses, and the output of a debugger. hypva recognises each file by its content. A flag overrides the evidence.',
     )
     .addHelpText('before', EXAMPLES)
     .argument('<file...>', 'evidence of one boot (- is stdin)')
-    .option('-o, --output <file>', 'write the layout to a file, when it is complete and undisputed')
+    .option('-o, --output <file>', 'write the layout to a file if it is complete and undisputed')
     .option('--json', 'print layout, provenance, conflicts, unknown fields and candidates as JSON')
     .option('--machine', 'print the machine as JSON, for `layout compute` and `check`')
     .option('--prefer <file>', 'believe this file where others disagree (repeatable)', collect)
@@ -104,14 +105,7 @@ function writeLayout(recovery: Recovery, file: string, otherwise: 1 | 2): void {
         : `tagLsb and tagVal are not known (${unknownOf(recovery).tagVal})`
     throw new Failure(`${file} not written: ${why}`, otherwise)
   }
-  const output = openOutput(file)
-  try {
-    output.write(new TextEncoder().encode(formatLayoutFields(layout)))
-    output.finish()
-  } catch (error) {
-    output.abandon()
-    throw error
-  }
+  writeOutput(file, formatLayoutFields(layout))
 }
 
 function isComplete(layout: Partial<HypLayout>): layout is HypLayout {

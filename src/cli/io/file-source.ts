@@ -2,9 +2,8 @@ import { gunzipSync } from 'node:zlib'
 import { recognise } from '../../content.js'
 import { type ByteSource, bytesSource, readFully } from '../../source.js'
 import { Failure } from '../failure.js'
-import { damaged, gunzipFlow } from './gunzip.js'
-import { isGzip } from './input.js'
-import { isLive } from './live.js'
+import { gunzipFlow } from './gunzip.js'
+import { damaged, GZIP_HEADER, isGzip } from './gzip.js'
 import {
   CALLS,
   type Flow,
@@ -21,16 +20,16 @@ import {
   takeUpTo,
   total,
 } from './reading.js'
+import { isLive } from './running-kernel.js'
 
-const GZIP_HEADER = 10
-/** Of what can be read in order only, so much is held in memory where it must be read at any place: an ELF core, symbols. */
+/** Most bytes that hypva holds in memory of an input that it can only read in order but needs at any place: an ELF core, symbols. */
 const MOST_HELD = 1 << 28
-/** A pipe that ends within this much is held, and read as often as need be. */
+/** hypva holds a pipe that ends within this many bytes, and reads it as often as it needs. */
 const SMALL_PIPE = 1 << 24
-/** Compressed data of no more than this many bytes, which make no more than SMALL_TEXT, are decompressed in one piece, which is quicker. */
+/** hypva decompresses at most this many bytes in one piece, which is quicker, if they make at most SMALL_TEXT. */
 const SMALL_GZIP = 1 << 23
 const SMALL_TEXT = 1 << 25
-/** What of the beginning of a longer one is kept to be read again. */
+/** Bytes at the beginning of a longer input that it keeps, to read them again. */
 const KEPT = 1 << 20
 
 export interface FileSource extends ByteSource {
@@ -45,8 +44,8 @@ interface Opened {
 }
 
 /**
- * Opens FILE, or standard input for `-`. A gzip file is decompressed. A file is read at any place; pipes and decompressed data are
- * held where they are small, and read in order where they are not.
+ * Opens FILE, or standard input for `-`, and decompresses gzip. It reads a file at any place, holds small pipes and small
+ * decompressed data in memory, and reads larger ones in order.
  */
 export function openSource(file: string, options: OpenOptions = {}): FileSource {
   const { calls = CALLS } = options
@@ -56,7 +55,7 @@ export function openSource(file: string, options: OpenOptions = {}): FileSource 
     if (fd !== STDIN) calls.close(fd)
   }
   try {
-    // Standard input may have been read from before, even when it is a file; a live /proc/kcore is never read in order.
+    // Somebody may have read from standard input before, even when it is a file. hypva never reads a live /proc/kcore in order.
     const anywhere = stat.isFile() && (fd !== STDIN || (stat.size > 0 && isLive(fd)))
     const { source, gzip } = anywhere
       ? fileSource(name, fd, stat.size, calls)
@@ -71,12 +70,12 @@ export function openSource(file: string, options: OpenOptions = {}): FileSource 
 function fileSource(name: string, fd: number, size: number, calls: ReadCalls): Opened {
   const begin = () => flowOf(name, fd, 0, calls)
   const head = new Uint8Array(GZIP_HEADER)
-  if (fillFrom(begin(), head) === GZIP_HEADER && isGzip(head)) {
+  if (isGzip(head.subarray(0, fillFrom(begin(), head)))) {
     return { source: gzipSource(name, begin(), begin), gzip: true }
   }
   const source: ByteSource = {
     name,
-    // Files of /proc say 0.
+    // Files of /proc report 0.
     size: size === 0 ? undefined : size,
     live: isLive(fd, fd === STDIN ? undefined : name),
     read(offset, into) {
@@ -93,17 +92,17 @@ function fileSource(name: string, fd: number, size: number, calls: ReadCalls): O
 }
 
 function pipeSource(name: string, flow: Flow): Opened {
-  const head = new Uint8Array(GZIP_HEADER)
-  const known = fillFrom(flow, head)
-  const whole = withHead([head.subarray(0, known)], flow)
-  if (known === GZIP_HEADER && isGzip(head)) return { source: gzipSource(name, whole, undefined), gzip: true }
+  const header = new Uint8Array(GZIP_HEADER)
+  const head = header.subarray(0, fillFrom(flow, header))
+  const whole = withHead([head], flow)
+  if (isGzip(head)) return { source: gzipSource(name, whole, undefined), gzip: true }
   const begun = takeUpTo(whole, SMALL_PIPE)
   if (total(begun) <= SMALL_PIPE) return { source: bytesSource(name, join(begun)), gzip: false }
   const source = new SequentialSource(name, withHead(begun, whole), undefined)
   return { source: beginsAsElf(source) ? bytesSource(name, readWhole(source)) : source, gzip: false }
 }
 
-/** @param again begins the compressed data once more, where that can be */
+/** @param again begins the compressed data once more, if that is possible */
 function gzipSource(name: string, compressed: Flow, again: (() => Flow) | undefined): ByteSource {
   const begun = takeUpTo(compressed, SMALL_GZIP)
   const small = total(begun) <= SMALL_GZIP
@@ -123,7 +122,7 @@ function gzipSource(name: string, compressed: Flow, again: (() => Flow) | undefi
   return bytesSource(name, data)
 }
 
-/** How many bytes the last member says it makes, modulo 2^32: a hint, which saves decompressing for nothing. */
+/** How many bytes the last member claims to make, modulo 2^32: a hint, which saves decompressing in vain. */
 function saidSize(data: Uint8Array): number {
   return data.length < 4 ? 0 : new DataView(data.buffer, data.byteOffset).getUint32(data.length - 4, true)
 }
@@ -137,7 +136,7 @@ function beginsAsElf(source: ByteSource): boolean {
   return recognise(head.subarray(0, readFully(source, 0, head)))?.kind === 'elf'
 }
 
-/** Decompressed in one piece; undefined when it makes more than `most` bytes. */
+/** Decompresses in one piece; undefined when that makes more than `most` bytes. */
 function gunzipUpTo(name: string, data: Uint8Array, most: number): Uint8Array | undefined {
   try {
     return gunzipSync(data, { maxOutputLength: most })
@@ -147,7 +146,7 @@ function gunzipUpTo(name: string, data: Uint8Array, most: number): Uint8Array | 
   }
 }
 
-/** All bytes of a source; of what is read in order, as much as may be held in memory. */
+/** Reads all bytes of a source; of one that it reads in order, at most as many as it may hold in memory. */
 export function readWhole(source: ByteSource): Uint8Array {
   const pieces: Uint8Array[] = []
   for (let size = 0; ; ) {
@@ -166,7 +165,7 @@ function tooLarge({ name, sequential }: ByteSource): Failure {
   return new Failure(`cannot read ${name}: more than ${MOST_HELD >> 20} MiB ${where}`)
 }
 
-/** Bytes that were read already, which are let go as they are passed on, then the rest. */
+/** Passes on bytes that were read already, freeing them as it goes, then the rest. */
 function withHead(pieces: readonly Uint8Array[], rest: Flow): Flow {
   const waiting = [...pieces].reverse()
   return {
@@ -184,7 +183,7 @@ function withHead(pieces: readonly Uint8Array[], rest: Flow): Flow {
   }
 }
 
-/** What comes in order only. Of its beginning a little is kept, for those who look what it is before they read it. */
+/** A source that only comes in order. It keeps a little of its beginning, for readers that first look at what it is. */
 class SequentialSource implements ByteSource {
   readonly name: string
   readonly size = undefined
@@ -211,7 +210,7 @@ class SequentialSource implements ByteSource {
       return piece.length
     }
     if (offset < this.position) this.restart()
-    // What is skipped goes through the caller's memory.
+    // The skipped bytes go through the caller's memory.
     while (this.position < offset) {
       if (this.advance(into.subarray(0, Math.min(into.length, offset - this.position))) === 0) return 0
     }

@@ -1,8 +1,8 @@
 import { ZStream, zlibInflate, zlibInflateInit2, zlibInflateReset } from 'pako'
-import { Failure } from '../failure.js'
+import { damaged } from './gzip.js'
 import type { Flow } from './reading.js'
 
-// zlib's own numbers: its flush mode, what its calls return, and the window bits that say "gzip".
+// zlib's own numbers: its flush mode, what its calls return, and the window bits that stand for gzip.
 const NO_FLUSH = 0
 const STREAM_END = 1
 const OK = 0
@@ -12,8 +12,8 @@ const GZIP_WINDOW = 31
 const CHUNK = 1 << 16
 
 /**
- * Decompresses a flow of gzip members as it is read. Node decompresses either in one piece or asynchronously; evidence is read
- * synchronously, and of any size.
+ * Decompresses a flow of gzip members while reading it. Node decompresses either in one piece or asynchronously, but hypva reads
+ * evidence synchronously, whatever its size.
  */
 export function gunzipFlow(name: string, compressed: Flow): Flow {
   const stream = new ZStream()
@@ -37,7 +37,7 @@ export function gunzipFlow(name: string, compressed: Flow): Flow {
       while (stream.next_out === 0) {
         const present = more()
         if (!inMember) {
-          // Zeros behind a member are padding, and end it all; anything else is another member.
+          // Zeros after a member are padding and end the data; anything else is another member.
           if (!present || stream.input[stream.next_in] === 0) {
             ended = true
             return 0
@@ -45,7 +45,7 @@ export function gunzipFlow(name: string, compressed: Flow): Flow {
           zlibInflateReset(stream)
           inMember = true
         }
-        // The decoder may hold output still when there is no more input.
+        // The decoder may still hold output when there is no more input.
         const status = zlibInflate(stream, NO_FLUSH)
         if (status === STREAM_END) inMember = false
         else if (status !== OK && status !== BUFFER_ERROR) throw damaged(name, stream.msg)
@@ -54,8 +54,4 @@ export function gunzipFlow(name: string, compressed: Flow): Flow {
       return stream.next_out
     },
   }
-}
-
-export function damaged(name: string, why: string): Failure {
-  return new Failure(`cannot read ${name}: damaged gzip data (${why})`)
 }

@@ -1,29 +1,28 @@
 import { closeSync, constants, openSync, read, readSync, statSync } from 'node:fs'
 import { createGunzip } from 'node:zlib'
 import { HEAD, undecided } from '../../content.js'
-import { Failure, systemFailure } from '../failure.js'
-import { kcoreFailure } from './live.js'
-import { interrupted, nameOf, openForReading, readFailure, STDIN } from './reading.js'
+import { systemFailure } from '../failure.js'
+import { beginsGzip, damaged, GZIP_HEADER, isGzip } from './gzip.js'
+import { checkStdin, interrupted, nameOf, openForReading, readFailure, STDIN } from './reading.js'
 import { refuseUnlessText } from './refuse.js'
+import { kcoreFailure } from './running-kernel.js'
 
 /** A stream of bytes that reads into the caller's memory. */
 export interface Input {
-  /** How messages call it. */
+  /** Its name in messages. */
   readonly name: string
-  /** A regular file, not compressed: it can be read at any place. */
+  /** Set for a regular file that is not compressed: it can be read at any place. */
   readonly file: { readonly fd: number; readonly size: number } | undefined
-  /** Reads what is there without waiting for more. 0: there is nothing now, or no more at all, or that cannot be known. */
+  /** Reads the bytes that are there without waiting for more. 0: there are none now, or no more at all, or it cannot know. */
   present(space: Uint8Array): number
-  /** Reads at least one byte into `space` unless the input has ended (0). It may hold up the thread. */
+  /** Reads at least one byte into `space` unless the input has ended (0). It may block the thread. */
   fill(space: Uint8Array): number | Promise<number>
   close(): void
 }
 
-const GZIP_HEADER = 10
-
-/** Refuses inputs that cannot be read before anything is written. */
+/** Refuses unreadable inputs before hypva writes anything. */
 export function checkInputs(files: readonly string[]): void {
-  if (files.filter((file) => file === '-').length > 1) throw new Failure('standard input (-) is named twice')
+  checkStdin(files)
   for (const file of files) {
     if (file === '-') continue
     try {
@@ -34,22 +33,25 @@ export function checkInputs(files: readonly string[]): void {
   }
 }
 
-export interface InputOptions {
-  /** Wait for a pipe inside of the system call, which is quicker; signals and timers have to wait as well. */
+interface InputOptions {
+  /** Wait for a pipe inside the system call, which is quicker, but makes signals and timers wait too. */
   readonly blocking?: boolean
-  /** Refuse what is no text, by its first bytes. */
+  /** Refuse input whose first bytes are not text. */
   readonly text?: boolean
 }
 
-/** Opens a file, or standard input for `-`. Gzip is told by its header and undone. */
+/** Opens a file, or standard input for `-`, and decompresses it if it begins with a gzip header. */
 export async function openInput(file: string, { blocking = false, text = false }: InputOptions = {}): Promise<Input> {
   const name = nameOf(file)
   const { fd, stat } = openForReading(file)
   const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
   const regular = stat.isFile() && stat.size > 0
-  const head = await peek(source, (bytes) => beginsGzip(bytes) || (text && lacking(bytes, regular)))
+  const head = await peek(
+    source,
+    (bytes) => (bytes.length < GZIP_HEADER && beginsGzip(bytes)) || (text && lacking(bytes, regular)),
+  )
   const whole = head.length === 0 ? source : new Prefixed(head, source)
-  if (head.length < GZIP_HEADER || !isGzip(head.subarray(0, GZIP_HEADER))) {
+  if (!isGzip(head)) {
     if (text) refuseUnlessText(head, { name, ...TEXT })
     return whole
   }
@@ -66,14 +68,14 @@ const TEXT = {
   override: '--text reads it as text anyway',
 }
 
-/** Whether more bytes are needed to tell text from other things: of a file its head, of a pipe as few as will do. */
+/** Whether it takes more bytes to tell text from other things: the head of a file, but as few as possible of a pipe. */
 function lacking(bytes: Uint8Array, regular: boolean): boolean {
   return (regular && bytes.length < HEAD) || undecided(bytes)
 }
 
 /**
- * Refuses files that are no text before the first of several is translated. What a pipe holds is seen when its turn comes, and
- * so is what a file of /proc or tracefs holds, which may be one.
+ * Refuses files that are not text before hypva translates the first of several. It looks into a pipe only when its turn comes, and
+ * into a file of /proc or tracefs, which may behave like one.
  */
 export async function checkTexts(files: readonly string[]): Promise<void> {
   if (files.length < 2) return
@@ -84,7 +86,7 @@ export async function checkTexts(files: readonly string[]): Promise<void> {
   }
 }
 
-/** A regular file: read synchronously, which is what a page cache deserves. */
+/** A regular file. It reads synchronously, because the page cache answers at once. */
 class FileInput implements Input {
   readonly name: string
   readonly file: { readonly fd: number; readonly size: number } | undefined
@@ -93,7 +95,7 @@ class FileInput implements Input {
   constructor(name: string, fd: number, size: number) {
     this.name = name
     this.fd = fd
-    // Standard input may have been read from before; a file of /proc says 0 and has more.
+    // Somebody may have read from standard input before; a file of /proc reports 0 and has more.
     this.file = fd === STDIN || size === 0 ? undefined : { fd, size }
   }
   present(space: Uint8Array): number {
@@ -115,13 +117,13 @@ class FileInput implements Input {
   }
 }
 
-/** A pipe, a terminal, a device: read without holding up signals and timers, unless it is to be `blocking`. */
+/** A pipe, a terminal, a device. It reads without blocking signals and timers, unless `blocking`. */
 class PipeInput implements Input {
   readonly name: string
   readonly file = undefined
   private readonly fd: number
   private blocking: boolean
-  /** The same pipe, read without waiting; undefined where that cannot be. */
+  /** A descriptor of the same pipe that does not wait; undefined if there is none. */
   private readonly ready: number | undefined
   constructor(name: string, fd: number, blocking: boolean, pipe: boolean) {
     this.name = name
@@ -138,7 +140,7 @@ class PipeInput implements Input {
         if (code === 'EOF') return 0
         if (interrupted(error)) continue
         if (code !== 'EAGAIN') throw readFailure(this.name, error)
-        // Somebody else made the pipe non-blocking: nothing waits inside of a call then.
+        // Somebody else made the pipe non-blocking, so no call waits.
         this.blocking = false
       }
     }
@@ -146,7 +148,7 @@ class PipeInput implements Input {
       const attempt = () =>
         read(this.fd, space, 0, space.length, null, (error, count) => {
           if (error === null) resolve(count)
-          // Somebody else made the pipe non-blocking; there is nothing yet.
+          // Somebody else made the pipe non-blocking, and it is empty.
           else if (error.code === 'EAGAIN') setTimeout(attempt, 2)
           else if (error.code === 'EOF') resolve(0)
           else if (interrupted(error)) attempt()
@@ -157,7 +159,7 @@ class PipeInput implements Input {
   }
   present(space: Uint8Array): number {
     let length = 0
-    // A pipe gives its contents in pieces: fewer and larger ones are less work.
+    // A pipe gives its contents in pieces; fewer and larger ones are less work.
     while (this.ready !== undefined && length < space.length) {
       try {
         const count = readSync(this.ready, space, length, space.length - length, null)
@@ -165,7 +167,7 @@ class PipeInput implements Input {
         length += count
       } catch (error) {
         if (interrupted(error)) continue
-        // What has been read is passed on; what is wrong, if anything is, will be wrong in the next call as well.
+        // Pass on what it has read: an error will come back in the next call.
         if (length > 0 || (error as NodeJS.ErrnoException).code === 'EAGAIN') break
         throw readFailure(this.name, error)
       }
@@ -178,7 +180,7 @@ class PipeInput implements Input {
   }
 }
 
-/** Another descriptor of a pipe, which does not wait (Linux). */
+/** Opens another descriptor of a pipe, one that does not wait (Linux). */
 function openReady(fd: number): number | undefined {
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY | constants.O_NONBLOCK)
@@ -187,11 +189,11 @@ function openReady(fd: number): number | undefined {
   }
 }
 
-/** What comes first, mostly in one read; `wants` says of what is there whether it takes more to tell what it is. */
+/** Reads the first bytes, mostly in one call; `wants` tells whether more are needed to recognise them. */
 async function peek(source: Input, wants: (bytes: Uint8Array) => boolean): Promise<Uint8Array> {
   const head = new Uint8Array(65536)
   let length = 0
-  // A slow pipe need not wait for more than what decides.
+  // On a slow pipe, do not wait for more than necessary.
   while (length === 0 || wants(head.subarray(0, length))) {
     const count = await source.fill(head.subarray(length))
     if (count === 0) break
@@ -200,32 +202,7 @@ async function peek(source: Input, wants: (bytes: Uint8Array) => boolean): Promi
   return head.subarray(0, length)
 }
 
-function beginsGzip(bytes: Uint8Array): boolean {
-  return bytes.length < GZIP_HEADER && isGzip(bytes)
-}
-
-/**
- * Whether bytes are (the beginning of) a gzip header, RFC 1952. All ten are looked at since a raw address may begin with
- * the two of the magic.
- */
-export function isGzip(head: Uint8Array): boolean {
-  const tests: ((byte: number) => boolean)[] = [
-    (byte) => byte === 0x1f,
-    (byte) => byte === 0x8b,
-    (byte) => byte === 8,
-    (byte) => byte < 0x20,
-    () => true,
-    () => true,
-    () => true,
-    // Seconds since 1970: bit 31 would be the year 2038 and later; kernel addresses have it set.
-    (byte) => byte < 0x80,
-    (byte) => byte === 0 || byte === 2 || byte === 4,
-    (byte) => byte <= 13 || byte === 255,
-  ]
-  return head.length > 0 && head.every((byte, i) => tests[i]!(byte))
-}
-
-/** An input whose first bytes were read already. */
+/** An input whose first bytes have been read already. */
 class Prefixed implements Input {
   readonly name: string
   readonly file: Input['file']
@@ -255,9 +232,8 @@ class Prefixed implements Input {
 }
 
 /**
- * A gzip stream, of any number of members, decompressed. It is pulled: the source is read only when the decoder has nothing
- * left to give, so that whatever was decoded before the data turned bad has been handed out, and no read is under way when
- * something fails.
+ * Decompresses a gzip stream of any number of members. It reads the source only when the decoder has nothing left to give. So it
+ * has handed out everything before the damaged part when it fails, and no read is under way then.
  */
 class GzipInput implements Input {
   readonly name: string
@@ -280,7 +256,7 @@ class GzipInput implements Input {
       this.wake()
     })
     this.decoder.on('error', ({ message }) => {
-      this.failure = new Failure(`cannot read ${name}: damaged gzip data (${message})`)
+      this.failure = damaged(name, message)
       this.wake()
     })
   }

@@ -1,29 +1,29 @@
 import * as node from 'node:fs'
 import { basename, dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from '../failure.js'
-import { visible, visibleLine } from '../text.js'
-import { clearStatusLine } from './status-line.js'
+import { visible } from '../printable.js'
+import { note, say } from './stderr.js'
 import { isStdoutClosed } from './stdout.js'
-import { writeAll, writeAllLater } from './write.js'
+import { writeAll, writeAllLater } from './writing.js'
 
 const STDOUT = 1
 const STDERR = 2
 
-/** Where a command's data goes: a file that is replaced as a whole at the end, or standard output. */
+/** Where a command writes its data: a file, which is replaced as a whole at the end, or standard output. */
 export interface Output {
   readonly name: string
-  /** A regular file of our own, which may be written at any place; `length` is what it has so far. */
+  /** Set for a regular file of our own, which we may write at any place; `length` is its length so far. */
   readonly file: { readonly fd: number; length: number } | undefined
   write(bytes: Uint8Array): void
-  /** The same while the caller goes on; until it is done `bytes` stay as they are and nothing else is written. */
+  /** Writes while the caller goes on. Until it resolves, the caller must not change `bytes` or write anything else. */
   writeLater(bytes: Uint8Array): Promise<void>
-  /** The data is complete: a file takes its place. */
+  /** Completes the output: the new file replaces the old one. */
   finish(): void
-  /** Something failed: what stood there before stays. */
+  /** Gives up after an error: the old file stays. */
   abandon(): void
 }
 
-/** The calls that outputs are made with; a test can make any of them fail. */
+/** The system calls that outputs use; a test can make any of them fail. */
 export type FileSystem = Pick<
   typeof node,
   | 'accessSync'
@@ -41,27 +41,17 @@ export type FileSystem = Pick<
   | 'writeSync'
 >
 
-/** Text for standard output: reports, JSON, help. Control characters in it become visible escapes. */
+/** Prints reports, JSON or help on standard output. Control characters become visible escapes. */
 export function print(text: string): void {
   printAsIs(visible(text))
 }
 
-/** Text that hypva alone has made, colours included. */
+/** Prints text that hypva alone has made, including colours. */
 export function printAsIs(text: string): void {
   openOutput(undefined).write(Buffer.from(text))
 }
 
-/** A line for standard error, control characters and line ends in it made visible; where nobody takes it, there is nobody to tell. */
-export function say(line: string): void {
-  clearStatusLine()
-  try {
-    writeAll(STDERR, Buffer.from(`${visibleLine(line)}\n`), null)
-  } catch {
-    // See above.
-  }
-}
-
-/** Opens OUT; `-` or nothing is standard output. */
+/** Opens OUT; `-` or nothing means standard output. */
 export function openOutput(file: string | undefined, system: FileSystem = node): Output {
   if (file === '') throw new Failure('cannot write: the name of the output file is empty')
   if (file === undefined || file === '-') return openDescriptor('standard output', STDOUT, system)
@@ -70,7 +60,7 @@ export function openOutput(file: string | undefined, system: FileSystem = node):
   try {
     const place = old === undefined ? undefined : descriptorOf(file, old, system)
     if (typeof place === 'number') return openDescriptor(file, place, system)
-    // A device or a named pipe is written to, not replaced. Nor is what another process has open; what stands in it stays.
+    // Write to a device or a named pipe instead of replacing it. Append to a file that another process has open.
     if (place === 'foreign') return new Descriptor(file, system.openSync(file, 'a'), system)
     if (old !== undefined && !old.isFile()) return new Descriptor(file, system.openSync(file, 'w'), system)
     return new Replacement(file, old, system)
@@ -79,15 +69,27 @@ export function openOutput(file: string | undefined, system: FileSystem = node):
   }
 }
 
-/** A descriptor that hypva was started with, which stays open. */
+/** Writes a whole text to OUT. */
+export function writeOutput(file: string | undefined, text: string): void {
+  const output = openOutput(file)
+  try {
+    output.write(Buffer.from(text))
+    output.finish()
+  } catch (error) {
+    output.abandon()
+    throw error
+  }
+}
+
+/** A descriptor that hypva inherited; it stays open. */
 function openDescriptor(name: string, fd: number, system: FileSystem): Output {
   if (fd === STDOUT && isStdoutClosed()) throw new Failure('cannot write standard output: it is closed')
   return new Descriptor(name, fd, system, false)
 }
 
 /**
- * Which descriptor of this process a name stands for: /dev/stdout or /dev/fd/3, or the file that the shell opened as standard output or
- * standard error. Others write there as well, before hypva and after it: `{ echo head; hypva … -o /dev/stdout; } > FILE`.
+ * Finds the descriptor of this process that a name stands for: /dev/stdout, /dev/fd/3, or the file that the shell opened as standard
+ * output or standard error. Others write there too, before and after hypva: `{ echo head; hypva … -o /dev/stdout; } > FILE`.
  * @returns `foreign` for a descriptor of another process, undefined for any other file
  */
 function descriptorOf(file: string, old: node.Stats, system: FileSystem): number | 'foreign' | undefined {
@@ -99,7 +101,7 @@ function descriptorOf(file: string, old: node.Stats, system: FileSystem): number
   })
 }
 
-/** A name with its symbolic links followed, but not the last step from /proc/PID/fd/N to a file. */
+/** Follows the symbolic links of a name, except for the last step from /proc/PID/fd/N to a file. */
 function procNameOf(file: string, system: FileSystem): string {
   let name = file
   for (let links = 0; links < MOST_LINKS; links++) {
@@ -131,7 +133,7 @@ class Descriptor implements Output {
   protected readonly fd: number
   protected readonly system: FileSystem
   private readonly own: boolean
-  /** @param own opened here, so that it is closed here */
+  /** @param own hypva opened it, and closes it */
   constructor(name: string, fd: number, system: FileSystem, own = true) {
     this.name = name
     this.fd = fd
@@ -167,22 +169,22 @@ class Descriptor implements Output {
   }
 }
 
-/** A new file beside the old one, renamed over it when complete. */
+/** A new file beside the old one, which replaces it when complete. */
 class Replacement extends Descriptor {
   override readonly file: { readonly fd: number; length: number }
   private readonly target: string
   private readonly temporary: string
   private readonly signals: (readonly [NodeJS.Signals, () => void])[]
-  /** Whose the old file is, where the new one cannot be theirs. */
+  /** The user who owns the old file, if the new one cannot belong to them. */
   private formerOwner: number | undefined
 
   constructor(file: string, old: node.Stats | undefined, system: FileSystem) {
     // Beside the file itself, not beside a symbolic link to it.
     const target = old === undefined ? targetOf(file, system) : system.realpathSync(file)
-    // Replacing a file takes no right to write to it, only to its directory; who may not write to it is refused all the same.
+    // Replacing a file takes the right to write to its directory only. Refuse it all the same to users who may not write to the file.
     if (old !== undefined) system.accessSync(target, node.constants.W_OK)
     const temporary = join(dirname(target), `.hypva-${process.pid}-${Date.now().toString(36)}.tmp`)
-    // Until it has the old file's owner and group, only its owner may read it, and only if that one could.
+    // Until it has the old file's owner and group, only its owner may read it, and only if the old file's owner could.
     const fd = system.openSync(temporary, 'wx', old === undefined ? 0o666 : old.mode & 0o700)
     super(file, fd, system)
     this.file = { fd, length: 0 }
@@ -215,9 +217,7 @@ class Replacement extends Descriptor {
     }
     this.release()
     if (this.formerOwner !== undefined) {
-      say(
-        `hypva: note: ${this.name} belonged to user ${this.formerOwner} and is now yours: only root can keep the owner`,
-      )
+      note(`${this.name} belonged to user ${this.formerOwner} and is now yours: only root can keep the owner`)
     }
   }
 
@@ -226,7 +226,7 @@ class Replacement extends Descriptor {
     try {
       this.system.unlinkSync(this.temporary)
     } catch {
-      // Gone already, or not to be removed: the old output stands either way.
+      // It is gone already, or cannot be removed. The old output stays either way.
     }
   }
 
@@ -235,10 +235,10 @@ class Replacement extends Descriptor {
   }
 }
 
-/** As many symbolic links in a row as Linux follows. */
+/** Linux follows at most this many symbolic links in a row. */
 const MOST_LINKS = 40
 
-/** Which file a name stands for that leads to none yet: at the end of dangling symbolic links, the one they would name. */
+/** Finds the file to create for a name that leads to none yet: the end of a chain of dangling symbolic links. */
 function targetOf(file: string, system: FileSystem): string {
   let target = file
   for (let links = 0; links < MOST_LINKS; links++) {
@@ -246,27 +246,27 @@ function targetOf(file: string, system: FileSystem): string {
     try {
       link = system.readlinkSync(target)
     } catch {
-      // No link: this is it.
+      // Not a link: this is the file.
       break
     }
-    // Not normalised: what .. means behind a symbolic link only the kernel knows.
+    // Do not normalise it: only the kernel knows what .. means after a symbolic link.
     target = isAbsolute(link) ? link : `${dirname(target)}/${link}`
   }
   if (target.endsWith('/')) throw new Failure(`cannot write ${file}: no such directory`)
   return target
 }
 
-/** Errors that say that an owner cannot be given here: no right to, no such ids in this namespace, no owners at all. */
+/** Errors of a chown that cannot work here: no right to it, no such ids in this namespace, no owners at all. */
 const NOT_GIVEN = ['EPERM', 'EINVAL', 'ENOSYS', 'ENOTSUP']
 
 /**
- * Gives a new file the owner, the group and the permission bits of the one that it will replace. Owner and group stay ours
- * where we may not give them away; then nobody gets a right through it.
- * @returns the old owner where that is not the new one
+ * Gives a new file the owner, the group and the permission bits of the file that it will replace. Where we may not give owner or
+ * group away, they stay ours, and nobody gains a right through that.
+ * @returns the old owner if the new one differs
  */
 function takeAttributes(fd: number, old: node.Stats, system: FileSystem): number | undefined {
   let now = system.fstatSync(fd)
-  // Whoever is not root can still give a file to another group of their own.
+  // Users other than root can still give a file to another group of their own.
   for (const uid of [old.uid, -1]) {
     if (now.gid === old.gid && (now.uid === old.uid || uid === -1)) break
     try {
@@ -276,14 +276,14 @@ function takeAttributes(fd: number, old: node.Stats, system: FileSystem): number
     }
     now = system.fstatSync(fd)
   }
-  // Neither set-user-id nor set-group-id: what the old program was trusted with is not for these bytes.
+  // No set-user-id and no set-group-id: somebody trusted the old program, not these bytes.
   let bits = old.mode & 0o777
   if (now.gid !== old.gid) {
-    // The group's members are others, and the old ones count as others: both get what both had.
+    // The new group has other members, and the old ones now count as others: both get the rights that both had.
     const both = (bits >> 3) & bits & 0o007
     bits = (bits & 0o700) | (both << 3) | both
   }
-  // A file system without permission bits gives every file the same and refuses to change them.
+  // A file system without permission bits gives all files the same bits and refuses to change them.
   if ((now.mode & 0o7777) !== bits) system.fchmodSync(fd, bits)
   return now.uid === old.uid ? undefined : old.uid
 }

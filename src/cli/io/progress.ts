@@ -1,18 +1,18 @@
 import { fstatSync, statSync } from 'node:fs'
 import { isatty } from 'node:tty'
-import { clearStatusLine, showStatusLine } from './status-line.js'
+import { clearStatusLine, showStatusLine } from './stderr.js'
 
 /** Progress on a terminal. */
 export interface Progress {
-  /** So many bytes more have been read. */
+  /** Adds bytes that have been read. */
   add(bytes: number): void
-  /** The bytes read are not those of the files, which are compressed, say: nobody knows how many there will be. */
+  /** Stops comparing with the size of the files: if they are compressed, for example, the bytes read are not theirs. */
   forgetTotal(): void
   stop(): void
 }
 
-/** What progress is shown on, and by which clock. */
-export interface ProgressDisplay {
+/** The terminal that shows progress, and the clock. */
+interface ProgressDisplay {
   /** Whether descriptor 1 or 2 is a terminal. */
   isTerminal(fd: number): boolean
   /** Milliseconds. */
@@ -21,9 +21,9 @@ export interface ProgressDisplay {
   clear(): void
 }
 
-/** Nothing is shown before this many milliseconds. */
+/** Milliseconds before the line appears. */
 const PATIENCE = 1000
-/** Milliseconds between two states of the line. */
+/** Milliseconds between two updates of the line. */
 const INTERVAL = 100
 /** Characters of the bar. */
 const BAR = 24
@@ -39,8 +39,8 @@ const TERMINAL: ProgressDisplay = {
 }
 
 /**
- * A line on standard error for work that takes more than a second, while that is a terminal and standard output is not.
- * Only regular files have one: whoever waits for a pipe knows what comes out of it.
+ * Shows a line on standard error for work that takes more than a second, if standard error is a terminal and standard output is
+ * not. It is for regular files only: a user who waits for a pipe sees its output.
  */
 export function openProgress(files: readonly string[], display: ProgressDisplay = TERMINAL): Progress {
   if (!display.isTerminal(2) || display.isTerminal(1) || process.env.TERM === 'dumb') return NONE
@@ -49,7 +49,7 @@ export function openProgress(files: readonly string[], display: ProgressDisplay 
   const begin = display.now()
   let bytes = 0
   let shownAt: number | undefined
-  // A process that is killed leaves the line; so it is taken away first.
+  // A killed process would leave the line, so remove it first.
   const onSignal = (signal: NodeJS.Signals) => {
     stop()
     process.kill(process.pid, signal)
@@ -63,7 +63,7 @@ export function openProgress(files: readonly string[], display: ProgressDisplay 
   return {
     add(count) {
       bytes += count
-      // Nothing is left to wait for. What is written now may block, and no signal could be handled meanwhile.
+      // All input is read. The writes that follow may block, and no signal handler could remove the line then.
       if (total !== undefined && bytes >= total) return stop()
       const now = display.now()
       if (now - begin <= PATIENCE || now - (shownAt ?? 0) < INTERVAL) return
@@ -87,7 +87,7 @@ function formatProgress(bytes: number, total: number | undefined, elapsed: numbe
   return `[${bar}] ${Math.floor(share * 100)}%, ${mib(bytes)} of ${mib(total)} MiB, ${left} s left`
 }
 
-/** Bytes in all of the files, or undefined where one is not a regular file. */
+/** Bytes in all files, or undefined if one is not a regular file. */
 function totalSize(files: readonly string[]): number | undefined {
   let total = 0
   for (const file of files) {

@@ -1,12 +1,12 @@
 import { closeSync, fstatSync, openSync, readSync, type Stats } from 'node:fs'
 import { Failure, systemFailure } from '../failure.js'
-import { kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from './live.js'
+import { kcoreFailure, refuseLiveMemory, refuseMemoryDevice } from './running-kernel.js'
 
-/** The calls that reading takes; tests put failing ones in their place. */
+/** The system calls that reading uses; tests replace them with failing ones. */
 export interface ReadCalls {
   open(file: string): number
   stat(fd: number): Stats
-  /** @param position undefined: where the last read ended */
+  /** @param position undefined: after the last read */
   read(fd: number, into: Uint8Array, position: number | undefined): number
   close(fd: number): void
 }
@@ -20,17 +20,22 @@ export const CALLS: ReadCalls = {
 
 export const STDIN = 0
 
-/** How messages call a file. A line feed in its name must not begin a line of its own. */
+/** The name of a file in messages. A line feed in it must not start a new line. */
 export function nameOf(file: string): string {
   return file === '-' ? 'standard input' : file.replaceAll('\n', '\\x0a')
 }
 
-/** Whether a call was interrupted by a signal before it did anything: it is made again. libuv does so itself, but not for reads. */
+/** Refuses `-` twice: what the first reader takes is gone for the second. */
+export function checkStdin(files: readonly (string | undefined)[]): void {
+  if (files.filter((file) => file === '-').length > 1) throw new Failure('standard input (-) is named twice')
+}
+
+/** Whether a signal interrupted a call before it did anything, so that the caller repeats it. libuv repeats other calls itself, but not reads. */
 export function interrupted(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'EINTR'
 }
 
-/** What to report of a read that failed at `offset`. */
+/** Describes a read that failed at `offset`. */
 export function readFailure(name: string, error: unknown, offset?: number): Error {
   if (error instanceof Failure) return error
   const failure = systemFailure('cannot read', name, error)
@@ -39,12 +44,12 @@ export function readFailure(name: string, error: unknown, offset?: number): Erro
 }
 
 export interface OpenOptions {
-  /** The caller knows what of the running kernel's memory may be read: a live /proc/kcore is not refused. */
+  /** Allow a live /proc/kcore: the caller knows which of the running kernel's memory it may read. */
   readonly liveMemory?: boolean
   readonly calls?: ReadCalls
 }
 
-/** Opens a file, or takes standard input for `-`. Directories are refused, and so is the memory of the running machine. */
+/** Opens a file, or takes standard input for `-`. It refuses directories and the memory of the running machine. */
 export function openForReading(
   file: string,
   { liveMemory = false, calls = CALLS }: OpenOptions = {},
@@ -70,7 +75,7 @@ export interface Flow {
   next(into: Uint8Array): number
 }
 
-/** What is left of an open file, from `start` where the file can be read at any place, else from where it stands. */
+/** Reads the rest of an open file, from `start` if it can be read at any place, otherwise from its current position. */
 export function flowOf(name: string, fd: number, start: number | undefined, calls: ReadCalls = CALLS): Flow {
   let offset = start ?? 0
   return {
@@ -83,7 +88,7 @@ export function flowOf(name: string, fd: number, start: number | undefined, call
         } catch (error) {
           const { code } = error as NodeJS.ErrnoException
           if (code === 'EOF') return 0
-          // Somebody else made the pipe non-blocking; there is nothing yet.
+          // Somebody else made the pipe non-blocking, and it is empty.
           if (code === 'EAGAIN') sleep(2)
           else if (!interrupted(error)) throw readFailure(name, error, offset)
         }
@@ -92,7 +97,7 @@ export function flowOf(name: string, fd: number, start: number | undefined, call
   }
 }
 
-/** Reads until `into` is full or the flow ends; how many bytes there were. */
+/** Reads until `into` is full or the flow ends. Returns the number of bytes. */
 export function fillFrom(flow: Flow, into: Uint8Array): number {
   let have = 0
   while (have < into.length) {
@@ -104,8 +109,7 @@ export function fillFrom(flow: Flow, into: Uint8Array): number {
 }
 
 /**
- * Reads up to `most` bytes: whether the flow ended within them is not known before one more was asked for, so `most` + 1 of them say
- * that there are more.
+ * Reads up to `most` bytes, and one more to learn whether the flow has ended: a result of `most` + 1 bytes means that it has not.
  */
 export function takeUpTo(flow: Flow, most: number): Uint8Array[] {
   const PIECE = 1 << 20

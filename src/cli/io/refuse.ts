@@ -1,20 +1,20 @@
 import { type Content, recognise } from '../../content.js'
 import { Failure } from '../failure.js'
 
-export interface Refusal {
-  /** How messages call the input: a path, or "standard input". */
+interface Refusal {
+  /** The input's name in messages: a path, or "standard input". */
   readonly name: string
   /** What the command expects: "plain text", "a layout". */
   readonly expected: string
-  /** Ends the message: how to have the input taken all the same. */
+  /** Ends the message: how to make hypva read the input anyway. */
   readonly override?: string
-  /** `head` has been decompressed by hypva. */
+  /** hypva has decompressed `head`. */
   readonly insideGzip?: boolean
-  /** What to do about binary data of no known format, where that is not to search it for text. */
+  /** What to do about binary data of no known format, if not to search it for text. */
   readonly binary?: string
 }
 
-/** @throws Failure when the first bytes of an input are not text: what they are, and the command that makes text of them */
+/** @throws Failure if the first bytes of an input are not text: it names what they are, and the command that turns them into text */
 export function refuseUnlessText(head: Uint8Array, refusal: Refusal): void {
   const content = recognise(head)
   if (content !== undefined) throw new Failure(describe(content, refusal))
@@ -22,7 +22,7 @@ export function refuseUnlessText(head: Uint8Array, refusal: Refusal): void {
 
 function describe({ kind, name: what, remedy }: Content, { name, expected, ...more }: Refusal): string {
   const { override, insideGzip = false, binary } = more
-  // The command is for pasting: a name that a shell takes apart, or that is not there yet, stays FILE.
+  // Users paste the command, so a name that a shell takes apart, or that does not exist yet, stays FILE.
   const known = !insideGzip && name !== 'standard input' && /^[\w@%+=:,./][\w@%+=:,./-]*$/.test(name)
   const advice = (kind === 'binary' && binary) || remedy
   const first = insideGzip ? 'unpack the gzip, then ' : ''

@@ -4,9 +4,9 @@ import { basename } from 'node:path'
 const SHELLS = ['ash', 'bash', 'busybox', 'dash', 'fish', 'ksh', 'ksh93', 'mksh', 'sh', 'yash', 'zsh']
 
 /**
- * Whether standard output was closed when the process began (Linux). Node opens /dev/null in its place, for reading and
+ * Whether standard output was closed when the process started (Linux). Node then opens /dev/null in its place, for reading and
  * writing. Programs that discard output (Python's DEVNULL, Node's 'ignore', daemons) do the same and want no error; a
- * shell's `> /dev/null` opens it for writing only. So it is certain only where a shell has started hypva, or where the
+ * shell's `> /dev/null` opens it for writing only. So hypva can be certain only if a shell has started it, or if the
  * parent's own standard output is closed.
  */
 export function isStdoutClosed(): boolean {
@@ -15,14 +15,14 @@ export function isStdoutClosed(): boolean {
     if (rdev === 0 || rdev !== statSync('/dev/null').rdev || !isReadWrite('self')) return false
     const parent = process.ppid
     try {
-      // Inherited as it is.
+      // hypva inherited it.
       if (readlinkSync(`/proc/${parent}/fd/1`) === '/dev/null' && isReadWrite(parent)) return false
     } catch (error) {
       return (error as NodeJS.ErrnoException).code === 'ENOENT' && statSync(`/proc/${parent}/fd`).isDirectory()
     }
     return SHELLS.includes(basename(readlinkSync(`/proc/${parent}/exe`)))
   } catch {
-    // No /proc, or a parent that is not ours to look at.
+    // No /proc, or no right to look at the parent.
     return false
   }
 }

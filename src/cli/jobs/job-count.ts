@@ -1,15 +1,12 @@
 import { availableParallelism } from 'node:os'
 
-/** Bytes a block: large enough that handing it out costs nothing, small enough that jobs stay within their memory. */
+/** Bytes in a block: large enough that handing it out costs nothing, small enough for the memory of a job. */
 export const BLOCK = 1 << 21
 
 /** Below this many bytes a second thread takes longer to start than it saves. */
 const WORTH_IT = 128 << 20
 
-/**
- * How many jobs a regular file of `size` bytes is best translated by, at most `wanted` if that is given. 0: what there is to
- * do is not worth setting up even one.
- */
+/** The best number of jobs for a regular file of `size` bytes, at most `wanted` if given. 0: even one job is not worth its start. */
 export function jobsFor(size: number, wanted: number | undefined): number {
   if (size <= BLOCK) return 0
   const most = Math.ceil(size / BLOCK)

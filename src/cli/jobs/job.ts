@@ -9,7 +9,7 @@ import { type TagReport, TagWatch } from '../../translate/tag-watch.js'
 import type { TextRewriter } from '../../translate/text.js'
 import { newRewriter, type Translation } from '../format.js'
 import { interrupted } from '../io/reading.js'
-import { writeAll, writeAllLater } from '../io/write.js'
+import { writeAll, writeAllLater } from '../io/writing.js'
 
 /** Bytes by which a block may be longer for the sake of its cuts: CUT_WINDOW, up to a multiple of 8. */
 const CUT_ROOM = (CUT_WINDOW + 7) & ~7
@@ -57,8 +57,8 @@ class SideError extends Error {
   }
 }
 
-/** How a job gets along with what else its thread has to do. */
-export interface JobManners {
+/** Scheduling options of a job. */
+interface JobManners {
   /** Writes while the next block is read and rewritten, rather than in between. */
   readonly overlap: boolean
   /** Waited for after each block, and now and then while the turn is another's. */

@@ -1,17 +1,17 @@
 import { write, writeSync } from 'node:fs'
 
-/** The two calls that write, which a test can make fail. */
-export interface WriteCalls {
+/** The two system calls that write; a test can make them fail. */
+interface WriteCalls {
   write: typeof write
   writeSync: typeof writeSync
 }
 
 const CALLS: WriteCalls = { write, writeSync }
 
-/** Milliseconds to wait for the other end of a pipe that somebody made non-blocking. */
+/** Milliseconds to wait for the reader of a pipe that somebody made non-blocking. */
 const PAUSE = 2
 
-/** Writes all of `bytes`, at `position` or where the descriptor stands (null). Interrupted and refused calls are repeated. */
+/** Writes all of `bytes`, at `position` or at the descriptor's own position (null). It repeats interrupted and refused calls. */
 export function writeAll(fd: number, bytes: Uint8Array, position: number | null, calls = CALLS): void {
   for (let at = 0; at < bytes.length; ) {
     try {
@@ -24,7 +24,7 @@ export function writeAll(fd: number, bytes: Uint8Array, position: number | null,
   }
 }
 
-/** The same while the thread goes on. */
+/** Does the same while the thread goes on. */
 export async function writeAllLater(
   fd: number,
   bytes: Uint8Array,
@@ -43,7 +43,7 @@ export async function writeAllLater(
   }
 }
 
-/** Milliseconds after which a failed call is repeated; undefined when the failure is final. */
+/** Milliseconds to wait before repeating a failed call; undefined if the failure is final. */
 function pauseAfter(error: unknown): number | undefined {
   const { code } = error as NodeJS.ErrnoException
   if (code === 'EINTR') return 0

@@ -1,18 +1,18 @@
 import { formatU64, type Range } from '../u64.js'
 
 /**
- * JSON for programs: 64-bit values as hex strings, as everywhere in hypva's formats.
- * @param change applied to each value first
+ * Formats JSON for programs, with 64-bit values as hex strings, as in all formats of hypva.
+ * @param change is applied to each value first
  */
 export function toJson(value: unknown, change = (_: string, v: unknown) => v): string {
   const hex = (v: unknown) => (typeof v === 'bigint' ? formatU64(v) : v)
   const json = JSON.stringify(value, (key, v) => hex(change(key, v)), 2)
-  // JSON.stringify escapes the control characters of ASCII, but neither DEL nor those from U+0080 on.
+  // JSON.stringify escapes the control characters of ASCII, but not DEL or those from U+0080 on.
   return `${json.replace(/[\x7f-\x9f]/g, (character) => `\\u${hexOf(character, 4)}`)}\n`
 }
 
 /**
- * Text that is safe to print on a terminal: control characters, with which a log, a symbol or a file name could command it,
+ * Makes text safe to print on a terminal: control characters, with which a log, a symbol or a file name could command it,
  * become escapes such as \x1b. Line ends and tabs stay.
  */
 export function visible(text: string): string {
@@ -20,7 +20,7 @@ export function visible(text: string): string {
   return text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, (character) => `\\x${hexOf(character, 2)}`)
 }
 
-/** The same for what is to stay one line, such as a message with a file name in it: its line ends become \x0a. */
+/** Does the same for text that must stay one line, such as a message with a file name in it: line ends become \x0a. */
 export function visibleLine(text: string): string {
   return visible(text).replaceAll('\n', '\\x0a')
 }
@@ -29,7 +29,7 @@ function hexOf(character: string, digits: number): string {
   return character.charCodeAt(0).toString(16).padStart(digits, '0')
 }
 
-/** Start and last address, as the kernel prints ranges. */
+/** Formats a range as the kernel does: first and last address. */
 export function formatRange({ start, end }: Range): string {
   const hex = (value: bigint) => value.toString(16).padStart(16, '0')
   return `${hex(start)}–${hex(end - 1n)}`

@@ -1,20 +1,18 @@
 import { Option } from 'commander'
 import { parseSymbols } from '../symbols/parse.js'
 import type { SymbolTable } from '../symbols/table.js'
-import { Failure } from './failure.js'
 import { openSource, readWhole } from './io/file-source.js'
 
-/** `--symbols FILE`, once for each. */
+/** `--symbols FILE`, which users may repeat. */
 export function symbolsOption(): Option {
   return new Option(
     '--symbols <file>',
-    'symbols: /proc/kallsyms, System.map, nm output or vmlinux; gzip is decompressed; once for each',
+    'symbols: /proc/kallsyms, System.map, nm output or vmlinux, also in gzip (repeatable)',
   ).argParser((file: string, previous: string[] = []) => [...previous, file])
 }
 
-/** The tables in files, `-` being standard input. */
+/** Reads the symbol tables in files; `-` is standard input. */
 export function readSymbols(files: readonly string[]): SymbolTable[] {
-  if (files.filter((file) => file === '-').length > 1) throw new Failure('standard input (-) is named twice')
   return files.map((file) => {
     const source = openSource(file)
     try {

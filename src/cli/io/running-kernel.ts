@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { recognise } from '../../content.js'
 import { Failure } from '../failure.js'
 
-/** PROC_SUPER_MAGIC: what statfs says of a file under /proc, whatever its name. */
+/** PROC_SUPER_MAGIC: the type that statfs reports for a file under /proc, whatever its name. */
 const PROCFS = 0x9fa0
 const KCORE = '/proc/kcore'
 
@@ -12,21 +12,21 @@ const MEMORY_DEVICES = [0x101, 0x102]
 const MISC_MAJOR = 10
 
 /**
- * Whether an open file belongs to the running kernel: one of /proc, by its file system, not by its name.
- * @param file its path, for where /proc itself is not mounted
+ * Whether an open file belongs to the running kernel. Its file system tells, not its name.
+ * @param file its path, in case /proc is not mounted
  */
 export function isLive(fd: number, file?: string, statfs: (path: string) => { type: number } = statfsSync): boolean {
   for (const path of [`/proc/self/fd/${fd}`, ...(file === undefined ? [] : [file])]) {
     try {
       if (statfs(path).type === PROCFS) return true
     } catch {
-      // The next way, if there is one.
+      // Try the next path.
     }
   }
   return false
 }
 
-/** Refuses devices that are the memory of the running machine: even asking for their first bytes can hit the hypervisor's. */
+/** Refuses devices that are the memory of the running machine: even their first bytes can belong to the hypervisor. */
 export function refuseMemoryDevice(name: string, stat: Stats): void {
   if (!stat.isCharacterDevice()) return
   if (resolve(name) === KCORE) {
@@ -40,8 +40,8 @@ export function refuseMemoryDevice(name: string, stat: Stats): void {
 }
 
 /**
- * Refuses the memory of the running kernel where only text, symbols or a layout would be read. Its first bytes are a header that the
- * kernel makes up. A file of /proc without a size is not looked at: what is read of /proc/kmsg is gone.
+ * Refuses the memory of the running kernel where a command expects text, symbols or a layout. Its first bytes are safe to read: the
+ * kernel makes up a header. It does not look at files of /proc without a size, because reading /proc/kmsg consumes it.
  * @param live tells whether an open file belongs to the running kernel
  */
 export function refuseLiveMemory(name: string, fd: number, stat: Stats, live = isLive): void {
@@ -59,8 +59,8 @@ const OTHER_WAYS =
   'Other ways to the tag: the log of a hyp panic, a vmcore of this boot, known pairs of addresses, or tag_lsb and tag_val from a debugger'
 
 /**
- * Why /proc/kcore cannot be opened, and what else tells the layout; undefined for other files and reasons.
- * @param lockdown tells the mode that kernel lockdown is in
+ * Explains why /proc/kcore cannot be opened and what else tells the layout; undefined for other files and errors.
+ * @param lockdown tells the mode of kernel lockdown
  */
 export function kcoreFailure(file: string, error: unknown, lockdown = lockdownMode): Failure | undefined {
   if (resolve(file) !== KCORE) return undefined
@@ -82,7 +82,7 @@ export function kcoreFailure(file: string, error: unknown, lockdown = lockdownMo
   }
 }
 
-/** none, integrity or confidentiality; undefined where the kernel has no lockdown. */
+/** none, integrity or confidentiality; undefined if the kernel has no lockdown. */
 function lockdownMode(): string | undefined {
   try {
     return /\[(\w+)\]/.exec(readFileSync('/sys/kernel/security/lockdown', 'utf8'))?.[1]

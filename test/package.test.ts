@@ -108,7 +108,9 @@ describe('the package', () => {
     ]
     for (const path of named.map((p: string) => p.replace('./', ''))) expect(files).toContain(path)
     expect(
-      files.filter((path) => !/^(dist|assembly|samples)\/|^(README\.md|LICENSE|package\.json)$/.test(path)),
+      files.filter(
+        (path) => !/^(dist|assembly|samples|docs)\/|^((README|CHANGELOG)\.md|LICENSE|package\.json)$/.test(path),
+      ),
     ).toEqual([])
   })
 

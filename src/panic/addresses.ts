@@ -1,7 +1,7 @@
 import { hypOffsetOf } from '../evidence/panic-lines.js'
 import { linearOfPhys } from '../layout/linear.js'
 import type { HypLayout } from '../layout/types.js'
-import { vaBitsMinOfLinkBase } from '../symbols/line.js'
+import { vaBitsMinOfLinkBase } from '../symbols/link-base.js'
 import { wrap64 } from '../u64.js'
 import type { PrintedPanic } from './parse.js'
 

@@ -1,7 +1,7 @@
 import { recognise } from '../content.js'
 import { HypvaError } from '../errors.js'
 import { bytesSource, forEachLine } from '../source.js'
-import { elfSymbols } from './elf.js'
+import { elfSymbols } from './elf-symbols.js'
 import { aliasRank, isIgnored } from './kernel-order.js'
 import { parseSymbolLine, type SymbolLine } from './line.js'
 import { LANDMARKS, SymbolTable } from './table.js'

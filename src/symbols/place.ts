@@ -1,11 +1,9 @@
 import { HypvaError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, type Range, wrap64 } from '../u64.js'
-import { isLinkBase } from './line.js'
+import { isLinkBase, isLinkedHead, MOST_HEAD } from './link-base.js'
 import { formatName, isNvhe, isPrinted, type SymbolTable } from './table.js'
 
-/** _stext lies this far behind _text at most: 64 KiB since 5.11 or so, one page or less before. */
-const MOST_HEAD = 0x10000n
 /** Two images of one kernel end at the same place; what reports an end may round it to a segment. */
 const SEGMENT_ALIGN = 0x10000n
 
@@ -28,10 +26,6 @@ function shiftTo(start: bigint, { address, slack }: Head, offset: bigint | undef
   return [0n, offset].find((shift) => shift !== undefined && wrap64(address + shift - start) <= slack)
 }
 
-function isLinked(address: bigint): boolean {
-  return isLinkBase(address) || isLinkBase(wrap64(address - MOST_HEAD))
-}
-
 /**
  * What to add to a table's addresses so that they are those of the kernel where it runs: 0 for a table of this boot
  * (/proc/kallsyms), the KASLR offset for a link-time one (System.map, vmlinux).
@@ -44,8 +38,8 @@ export function placeSymbols(table: SymbolTable, layout: HypLayout): bigint {
   const head = headOf(table)
   if (image === undefined) {
     if (head === undefined || kaslrOffset === undefined) return byIdmap(table, layout, head)
-    if (isLinked(head.address)) return kaslrOffset
-    if (isLinked(wrap64(head.address - kaslrOffset))) return 0n
+    if (isLinkedHead(head.address)) return kaslrOffset
+    if (isLinkedHead(wrap64(head.address - kaslrOffset))) return 0n
     throw misfit(
       table,
       `${head.name} is at ${formatU64(head.address)}, no link address, and less kaslrOffset ${formatU64(kaslrOffset)} neither`,
@@ -78,7 +72,7 @@ export function placeSymbols(table: SymbolTable, layout: HypLayout): bigint {
 
 /** For a link-time table and an unknown KASLR offset: where the image begins shows what it is. */
 function byLinkBase({ address }: Head, image: Range, kaslrOffset: bigint | undefined): bigint | undefined {
-  if (kaslrOffset !== undefined || !isLinked(address)) return undefined
+  if (kaslrOffset !== undefined || !isLinkedHead(address)) return undefined
   return wrap64(image.start - (isLinkBase(address) ? address : address - MOST_HEAD))
 }
 
@@ -86,7 +80,7 @@ function byLinkBase({ address }: Head, image: Range, kaslrOffset: bigint | undef
 function byIdmap(table: SymbolTable, { idmap, kimageVoffset }: HypLayout, head: Head | undefined): bigint {
   const start = table.landmarks.get('__hyp_idmap_text_start')
   if (idmap === undefined || kimageVoffset === undefined || start === undefined) return 0n
-  if (head !== undefined && isLinked(head.address)) return 0n
+  if (head !== undefined && isLinkedHead(head.address)) return 0n
   const page = wrap64(idmap + kimageVoffset)
   // With pages of 64 KiB the section begins somewhere in its page.
   if (wrap64(start - page) < 0x10000n) return 0n
@@ -161,7 +155,7 @@ export function placeAtLink(
 }
 
 function shiftAtLink(head: Head, linkBase: bigint | undefined, kaslrOffset: bigint | undefined): bigint | undefined {
-  if (linkBase === undefined) return isLinked(head.address) ? 0n : undefined
+  if (linkBase === undefined) return isLinkedHead(head.address) ? 0n : undefined
   return shiftTo(linkBase, head, kaslrOffset === undefined ? undefined : wrap64(-kaslrOffset))
 }
 

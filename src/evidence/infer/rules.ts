@@ -1,7 +1,7 @@
 import { hypVaBitsOf, pageOffsetOf } from '../../layout/address-space.js'
 import { generationOf, isSince } from '../../layout/generations.js'
 import type { Generation, PageSize } from '../../layout/types.js'
-import { vaBitsMinOfLinkBase } from '../../symbols/line.js'
+import { vaBitsMinOfLinkBase } from '../../symbols/link-base.js'
 import { fls64, lowMask, type Range, wrap64 } from '../../u64.js'
 import type { Quantities, Quantity } from '../facts.js'
 import { kernelBits } from '../kernel-address.js'

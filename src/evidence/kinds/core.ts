@@ -1,7 +1,7 @@
 import { HypvaError } from '../../errors.js'
 import type { ByteSource } from '../../source.js'
 import { bytesSource, forEachLine, readFully, reason } from '../../source.js'
-import { vaBitsMinOfLinkBase } from '../../symbols/line.js'
+import { vaBitsMinOfLinkBase } from '../../symbols/link-base.js'
 import type { Range } from '../../u64.js'
 import { formatU64, wrap64 } from '../../u64.js'
 import type { Fact, FileFindings, Quantity } from '../facts.js'

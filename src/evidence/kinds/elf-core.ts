@@ -1,5 +1,14 @@
 import type { ByteSource } from '../../source.js'
 import { readFully, reason } from '../../source.js'
+import {
+  type ElfHeader,
+  type ElfProgram,
+  EM_AARCH64,
+  MOST_OFFSET,
+  readElfHeader,
+  readFirstSection,
+  readPrograms,
+} from '../../symbols/elf.js'
 
 /** One loadable piece of an ELF core. */
 export interface CoreSegment {
@@ -34,9 +43,7 @@ export interface ElfRefusal {
   readonly scannable: boolean
 }
 
-const HEADER = 64
 const PROGRAM_HEADER = 56
-const AARCH64 = 183
 const TYPE_CORE = 4
 const LOAD = 1
 const NOTE = 4
@@ -45,27 +52,21 @@ const MOST_HEADERS = 1 << 16
 /** Notes hold registers and VMCOREINFO, a few KiB a CPU. */
 const MOST_NOTE_BYTES = 1 << 22
 const END = 1n << 64n
-/** The largest offset that is exact in a double and that a file can have. */
-const MOST_OFFSET = BigInt(Number.MAX_SAFE_INTEGER)
-
 /**
  * Reads the headers and notes of an ELF core of an arm64 machine: a kexec vmcore, QEMU's dump-guest-memory, /proc/kcore.
  * Nothing a header says is trusted: what points beyond the file, wraps around 2^64 or overflows is left out with a warning.
  * @throws what the source throws when the headers cannot be read; of notes that cannot, a warning tells
  */
 export function readElfCore(source: ByteSource): ElfCore | ElfRefusal {
-  const head = new Uint8Array(HEADER)
-  if (readFully(source, 0, head) < HEADER) return { refused: 'ELF file cut off inside its header', scannable: false }
-  if (head[4] !== 2) return { refused: 'a 32-bit ELF file; an arm64 core is 64-bit', scannable: false }
-  const littleEndian = head[5] !== 2
-  const view = new DataView(head.buffer)
-  const type = view.getUint16(16, littleEndian)
-  const machine = view.getUint16(18, littleEndian)
-  if (machine !== AARCH64)
-    return { refused: `an ELF file for machine ${machine}, not for AArch64 (${AARCH64})`, scannable: false }
+  const elf = readElfHeader(source)
+  if (elf === undefined) return { refused: 'ELF file cut off inside its header', scannable: false }
+  if (!elf.is64) return { refused: 'a 32-bit ELF file; an arm64 core is 64-bit', scannable: false }
+  const { littleEndian, type, machine } = elf
+  if (machine !== EM_AARCH64)
+    return { refused: `an ELF file for machine ${machine}, not for AArch64 (${EM_AARCH64})`, scannable: false }
   if (type !== TYPE_CORE) return { refused: `an ELF file of type ${type}, not a core (${TYPE_CORE})`, scannable: true }
   const warnings: string[] = []
-  const headers = programHeaders(source, view, littleEndian, warnings)
+  const headers = programHeaders(source, elf, warnings)
   const segments: CoreSegment[] = []
   const notes: CoreNote[] = []
   let noteBytes = 0
@@ -99,70 +100,28 @@ export function readElfCore(source: ByteSource): ElfCore | ElfRefusal {
   return { segments, notes, littleEndian, warnings }
 }
 
-interface ProgramHeader {
-  readonly type: number
-  readonly offset: bigint
-  readonly virtual: bigint
-  readonly physical: bigint
-  readonly fileSize: bigint
-  readonly memorySize: bigint
-}
-
-function programHeaders(source: ByteSource, elf: DataView, little: boolean, warnings: string[]): ProgramHeader[] {
-  const at = elf.getBigUint64(32, little)
-  const size = elf.getUint16(54, little)
-  let count = elf.getUint16(56, little)
-  if (count === 0xffff) count = extendedCount(source, elf, little) ?? count
+function programHeaders(source: ByteSource, elf: ElfHeader, warnings: string[]): ElfProgram[] {
+  const { offset, entrySize } = elf.programs
+  let { count } = elf.programs
+  if (count === 0xffff) count = readFirstSection(source, elf)?.info ?? count
   if (count === 0) {
     warnings.push('no program headers')
     return []
   }
-  if (size < PROGRAM_HEADER || at > MOST_OFFSET) {
-    warnings.push(`program headers of ${size} bytes at 0x${at.toString(16)} cannot be read`)
+  if (entrySize < PROGRAM_HEADER || offset > MOST_OFFSET) {
+    warnings.push(`program headers of ${entrySize} bytes at 0x${offset.toString(16)} cannot be read`)
     return []
   }
   if (count > MOST_HEADERS) {
     warnings.push(`${count} program headers; the first ${MOST_HEADERS} are used`)
     count = MOST_HEADERS
   }
-  const headers: ProgramHeader[] = []
-  const batch = new Uint8Array(size * Math.min(count, Math.max(1, Math.floor((1 << 20) / size))))
-  const view = new DataView(batch.buffer)
-  for (let done = 0; done < count; ) {
-    const want = Math.min(batch.length, (count - done) * size)
-    const got = readFully(source, Number(at) + done * size, batch.subarray(0, want))
-    const whole = Math.floor(got / size)
-    for (let i = 0; i < whole; i++) headers.push(programHeader(view, i * size, little))
-    done += whole
-    if (got < want) {
-      warnings.push(`cut off after ${done} of ${count} program headers`)
-      break
-    }
-  }
+  const headers = readPrograms(source, elf, count)
+  if (headers.length < count) warnings.push(`cut off after ${headers.length} of ${count} program headers`)
   return headers
 }
 
-/** With 65535 program headers or more the true number is the first section header's sh_info. */
-function extendedCount(source: ByteSource, elf: DataView, little: boolean): number | undefined {
-  const at = elf.getBigUint64(40, little)
-  if (at === 0n || at > MOST_OFFSET) return undefined
-  const section = new Uint8Array(64)
-  if (readFully(source, Number(at), section) < 64) return undefined
-  return new DataView(section.buffer).getUint32(44, little)
-}
-
-function programHeader(view: DataView, at: number, little: boolean): ProgramHeader {
-  return {
-    type: view.getUint32(at, little),
-    offset: view.getBigUint64(at + 8, little),
-    virtual: view.getBigUint64(at + 16, little),
-    physical: view.getBigUint64(at + 24, little),
-    fileSize: view.getBigUint64(at + 32, little),
-    memorySize: view.getBigUint64(at + 40, little),
-  }
-}
-
-function loadSegment(header: ProgramHeader, size: number | undefined): CoreSegment | undefined {
+function loadSegment(header: ElfProgram, size: number | undefined): CoreSegment | undefined {
   const { offset, virtual, physical, memorySize } = header
   let { fileSize } = header
   if (memorySize === 0n && fileSize === 0n) return undefined

@@ -1,5 +1,6 @@
 import { ownText } from '../../source.js'
-import { isLinkBase, parseSymbolLine } from '../../symbols/line.js'
+import { parseSymbolLine } from '../../symbols/line.js'
+import { isLinkedHead } from '../../symbols/link-base.js'
 import type { FileFindings, Quantity } from '../facts.js'
 
 /** Variables of the kernel that say something of the layout, read from a core by these names. */
@@ -74,7 +75,7 @@ export class SymbolReader {
     if (this.modules) return false
     const text = this.symbols.get('_text')?.address ?? this.symbols.get('_stext')?.address
     if (text === undefined) return false
-    return isLinkBase(text) || isLinkBase(text - 0x10000n)
+    return isLinkedHead(text)
   }
 
   report(findings: FileFindings): void {

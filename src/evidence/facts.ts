@@ -1,3 +1,4 @@
+import { LAYOUT_FIELDS } from '../layout/json.js'
 import type { HypLayout, Mode } from '../layout/types.js'
 import { ownText } from '../source.js'
 import type { Range } from '../u64.js'
@@ -86,14 +87,14 @@ export interface Note {
   readonly text: string
 }
 
-/** Everything read from the evidence, before anything is concluded. */
+/** What has been read of one file, before anything is concluded. */
 export interface Findings {
-  readonly facts: Fact[]
-  readonly pairs: Pair[]
-  readonly hypAddresses: HypAddress[]
-  readonly notes: Note[]
+  readonly facts: readonly Fact[]
+  readonly pairs: readonly Pair[]
+  readonly hypAddresses: readonly HypAddress[]
+  readonly notes: readonly Note[]
   /** Tags that whole groups of patched sequences show, when there is more than one. */
-  readonly rivals: Tag[]
+  readonly rivals: readonly Tag[]
 }
 
 export interface Tag {
@@ -149,7 +150,7 @@ const MOST_PAIRS = 100_000
 const MOST_NOTES = 100
 
 /** Collects what one file says. */
-export class FileFindings {
+export class FileFindings implements Findings {
   readonly pairs: Pair[] = []
   readonly hypAddresses: HypAddress[] = []
   readonly notes: Note[] = []
@@ -172,6 +173,14 @@ export class FileFindings {
   say<Q extends Quantity>(field: Q, value: Quantities[Q], where: string, rule: string, priority = this.priority): void {
     const own = typeof value === 'string' ? ownText(value) : value
     this.list.add({ field, value: own, file: this.file, where, rule, priority } as Fact)
+  }
+
+  /** Says every field of a layout. */
+  sayLayout(layout: HypLayout): void {
+    for (const field of LAYOUT_FIELDS) {
+      const value = layout[field]
+      if (value !== undefined) this.say(field, value, field, LAYOUT_FILE)
+    }
   }
 
   pair(kernel: bigint | undefined, symbol: string | undefined, hyp: bigint, where: string): void {

@@ -1,9 +1,9 @@
 import { type Content, countOdd, HEAD, recognise } from '../content.js'
 import { HypvaError } from '../errors.js'
-import { LAYOUT_FIELDS, parseLayout } from '../layout/json.js'
+import { parseLayout } from '../layout/json.js'
 import type { HypLayout } from '../layout/types.js'
 import { type ByteSource, forEachLine, readFully } from '../source.js'
-import { FileFindings, LAYOUT_FILE } from './facts.js'
+import { FileFindings } from './facts.js'
 import { readCore, scanWhole } from './kinds/core.js'
 import { DebuggerReader, VARIABLES } from './kinds/debugger.js'
 import { IomemReader } from './kinds/iomem.js'
@@ -219,10 +219,7 @@ function readLayoutFile(source: ByteSource, findings: FileFindings): boolean {
   } catch (error) {
     throw new HypvaError('HYPVA_LAYOUT', `${source.name}: ${(error as Error).message}`)
   }
-  for (const field of LAYOUT_FIELDS) {
-    const value = layout[field]
-    if (value !== undefined) findings.say(field, value, field, LAYOUT_FILE)
-  }
+  findings.sayLayout(layout)
   return true
 }
 

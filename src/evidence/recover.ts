@@ -4,7 +4,7 @@ import { checkLayout, LAYOUT_FIELDS } from '../layout/json.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { ByteSource } from '../source.js'
 import { lowMask } from '../u64.js'
-import { type Fact, LAYOUT_FILE, type Note, type Provenance, type Quantity, type Tag } from './facts.js'
+import { type Fact, type Findings, LAYOUT_FILE, type Note, type Provenance, type Quantity, type Tag } from './facts.js'
 import { type Conclusions, type Conflict, conclude, type Values } from './infer/rules.js'
 import { factsOfPairs, NO_TAG, solveTag } from './infer/tag.js'
 import { type EvidenceKind, readEvidence } from './read.js'
@@ -19,7 +19,13 @@ export interface RecoverOptions {
 }
 
 /** What the evidence amounts to. */
-export interface Recovery {
+export interface Recovery extends RecoveredFields {
+  /** What each file turned out to be. */
+  readonly files: readonly { readonly file: string; readonly kinds: readonly EvidenceKind[] }[]
+}
+
+/** What follows from all that the evidence says. */
+export interface RecoveredFields {
   /** Every field that is known; without tagLsb and tagVal it is no layout to translate with yet. */
   readonly layout: Partial<HypLayout>
   /** How each field of `layout` is known. */
@@ -29,8 +35,6 @@ export interface Recovery {
   readonly unknown: Readonly<Partial<Record<keyof HypLayout, string>>>
   /** All layouts that fit, when several do. */
   readonly candidates: readonly HypLayout[]
-  /** What each file turned out to be. */
-  readonly files: readonly { readonly file: string; readonly kinds: readonly EvidenceKind[] }[]
   readonly notes: readonly Note[]
   /** uname -r, when known. */
   readonly release: string | undefined
@@ -38,23 +42,35 @@ export interface Recovery {
 
 /**
  * Recovers a layout from evidence: raw memory, ELF cores, logs and panics, /proc/iomem, vmcoreinfo, symbol tables, known
- * pairs, a debugger's output, layouts; each told by its content.
+ * pairs, a debugger's output, layouts. The content of each tells what it is.
  * @example recoverLayout([bytesSource('panic.txt', text), bytesSource('text.bin', bytes)]).layout.tagVal
  * @throws whatever a source throws when its first bytes cannot be read
  */
 export function recoverLayout(evidence: readonly ByteSource[], options: RecoverOptions = {}): Recovery {
-  const { prefer = [], given = {}, exhaustive = false } = options
-  const files = readEvidence(evidence, new Set(prefer), exhaustive)
-  const facts = files.flatMap(({ findings }) => findings.facts)
+  const { prefer = [], given, exhaustive = false } = options
+  const read = readEvidence(evidence, new Set(prefer), exhaustive)
+  const files = read.map(({ source, kinds }) => ({ file: source.name, kinds }))
+  return {
+    ...recoverFromFindings(
+      read.map(({ findings }) => findings),
+      given,
+    ),
+    files,
+  }
+}
+
+/** Recovers a layout from what has been read of the evidence, one entry a file. */
+export function recoverFromFindings(files: readonly Findings[], given: Partial<HypLayout> = {}): RecoveredFields {
+  const facts = files.flatMap(({ facts }) => facts)
   for (const field of LAYOUT_FIELDS) {
     const value = given[field]
     if (value === undefined) continue
     facts.push({ field, value, file: 'command line', where: field, rule: 'given', priority: 2 } as Fact)
   }
-  const pairs = files.flatMap(({ findings }) => findings.pairs)
-  const addresses = files.flatMap(({ findings }) => findings.hypAddresses)
-  const rivals = files.flatMap(({ findings }) => findings.rivals)
-  const notes = files.flatMap(({ findings }) => findings.notes)
+  const pairs = files.flatMap(({ pairs }) => pairs)
+  const addresses = files.flatMap(({ hypAddresses }) => hypAddresses)
+  const rivals = files.flatMap(({ rivals }) => rivals)
+  const notes = files.flatMap(({ notes }) => notes)
 
   let conclusions = conclude(withTag(facts))
   // Pairs give offsets once the image or the linear map is known, which give more; the tag then settles widths.
@@ -97,7 +113,6 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
     conflicts,
     unknown: unknownOf(layout, disputed, solution.hint),
     candidates,
-    files: files.map(({ source, kinds }) => ({ file: source.name, kinds })),
     notes,
     release: conclusions.values.release,
   }

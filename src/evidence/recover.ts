@@ -7,7 +7,8 @@ import { lowMask } from '../u64.js'
 import { type Fact, type Findings, LAYOUT_FILE, type Note, type Provenance, type Quantity, type Tag } from './facts.js'
 import { type Conclusions, type Conflict, conclude, type Values } from './infer/rules.js'
 import { factsOfPairs, NO_TAG, solveTag } from './infer/tag.js'
-import { type EvidenceKind, readEvidence } from './read.js'
+import type { EvidenceKind } from './kinds.js'
+import { readEvidence } from './read.js'
 
 export interface RecoverOptions {
   /** Names of sources to believe where others disagree. */

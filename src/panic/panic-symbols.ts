@@ -1,23 +1,31 @@
 import { HypvaError } from '../errors.js'
+import type { PrintedAddress } from '../evidence/kinds/panic.js'
 import { isLinkBase } from '../symbols/line.js'
 import { joinSymbols } from '../symbols/place.js'
 import { formatName, isNvhe, type Located, type SymbolTable } from '../symbols/table.js'
 import { formatU64, wrap64 } from '../u64.js'
 import type { AddressFacts } from './addresses.js'
-import type { PrintedAddress } from './parse.js'
+import { printedSymbol } from './printed-symbol.js'
 
 /** _stext lies at most so far behind _text. */
 const MOST_HEAD = 0x10000n
 
+/** A table that has symbols of the kernel itself. */
+interface KernelTable {
+  readonly table: SymbolTable
+  /** Whether it has those of the hypervisor. */
+  readonly nvhe: boolean
+}
+
 /** Tables of the kernel that panicked, for all panics of a log: joined once for each way in which they have to be moved. */
 export class PanicSymbols {
-  private readonly tables: readonly SymbolTable[]
+  private readonly tables: readonly KernelTable[]
   private readonly joined = new Map<string, SymbolTable>()
 
   constructor(tables: readonly SymbolTable[]) {
-    this.tables = tables.filter((table) =>
-      table.modules.some((module, i) => module === undefined && table.names[i] !== ''),
-    )
+    this.tables = tables
+      .filter(({ modules, names }) => modules.some((module, i) => module === undefined && names[i] !== ''))
+      .map((table) => ({ table, nvhe: table.names.some(isNvhe) }))
   }
 
   /**
@@ -26,7 +34,7 @@ export class PanicSymbols {
    * @throws HypvaError `HYPVA_SYMBOLS` for a table of another kernel, with what gave it away
    */
   tableFor(facts: AddressFacts, printed: readonly PrintedAddress[], notes: string[]): SymbolTable | undefined {
-    const placed = this.tables.map((table) => ({ table, shift: place(table, facts, printed, notes) }))
+    const placed = this.tables.map((known) => ({ table: known.table, shift: place(known, facts, printed, notes) }))
     if (placed.length === 0) return undefined
     const key = placed.map(({ shift }) => shift).join()
     const table = this.joined.get(key) ?? joinSymbols(placed)
@@ -35,7 +43,16 @@ export class PanicSymbols {
   }
 }
 
-function place(table: SymbolTable, facts: AddressFacts, printed: readonly PrintedAddress[], notes: string[]): bigint {
+/**
+ * What to add to a table's addresses to make them link-time ones. Notes when only the names in the log tell.
+ * @throws HypvaError `HYPVA_SYMBOLS` for a table of another kernel
+ */
+function place(
+  { table, nvhe }: KernelTable,
+  facts: AddressFacts,
+  printed: readonly PrintedAddress[],
+  notes: string[],
+): bigint {
   const { linkBase, kaslrOffset } = facts
   const text = table.landmarks.get('_text')
   const head = text ?? table.landmarks.get('_stext')
@@ -75,7 +92,7 @@ function place(table: SymbolTable, facts: AddressFacts, printed: readonly Printe
   }
   // One wrong name may be an address that is none; all wrong are another kernel. A table without the hypervisor's symbols has no
   // say in their names.
-  const judged = table.names.some(isNvhe) ? named : named.filter(({ symbol }) => !isNvhe(symbol!))
+  const judged = nvhe ? named : named.filter(({ symbol }) => !isNvhe(symbol!))
   const wrong = judged.filter((entry) => !agrees(table, entry, shift))
   if (wrong.length > 0 && wrong.length === judged.length) {
     const [{ address, symbol }] = wrong as [PrintedAddress]
@@ -90,10 +107,10 @@ function place(table: SymbolTable, facts: AddressFacts, printed: readonly Printe
 
 /** What to add to the table's addresses so that the printed one fits, for each symbol of that name. */
 function shiftOf(table: SymbolTable, { address, symbol }: PrintedAddress): bigint[] {
-  const [, name, offset] = /^(\S+)\+0x([0-9a-f]+)\/0x/.exec(symbol!) ?? []
-  if (name === undefined) return []
-  const base = wrap64(address - BigInt(`0x${offset}`))
-  const found = table.addressesOf(name)
+  const printed = printedSymbol(symbol!)
+  if (printed === undefined) return []
+  const base = wrap64(address - printed.offset)
+  const found = table.addressesOf(printed.name)
   return found.length === 1 ? [wrap64(base - found[0]!)] : []
 }
 

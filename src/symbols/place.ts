@@ -116,10 +116,12 @@ export interface Printed {
  * What to add to a table's addresses so that they are link-time ones, as a panic's log prints. The log says where the kernel was
  * linked and by how much KASLR moved it, and often names some addresses itself: so even a table of another boot of the same kernel
  * can be placed, and one of another kernel is found out.
+ * @param nvhe whether the table has symbols of the hypervisor
  * @throws HypvaError `HYPVA_SYMBOLS` for a table of another kernel, with what gave it away
  */
 export function placeAtLink(
   table: SymbolTable,
+  nvhe: boolean,
   { linkBase, kaslrOffset }: { readonly linkBase: bigint | undefined; readonly kaslrOffset: bigint | undefined },
   printed: readonly Printed[],
 ): { readonly shift: bigint; readonly note?: string } {
@@ -136,7 +138,7 @@ export function placeAtLink(
   }
   // One wrong name may be an address that is none; all wrong are another kernel. A table without the hypervisor's symbols has no
   // say in their names.
-  const judged = table.names.some(isNvhe) ? named : named.filter(({ symbol }) => !isNvhe(symbol!))
+  const judged = nvhe ? named : named.filter(({ symbol }) => !isNvhe(symbol!))
   const located = judged.map(({ address, symbol }) => {
     const found = table.locateReturn(wrap64(address - shift))
     return { address, symbol: symbol!, found, fits: found !== undefined && isPrinted(table, found, symbol!) }

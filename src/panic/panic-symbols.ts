@@ -1,17 +1,24 @@
 import { joinSymbols } from '../symbols/join.js'
 import { type Printed, placeAtLink } from '../symbols/place.js'
-import type { SymbolTable } from '../symbols/table.js'
+import { isNvhe, type SymbolTable } from '../symbols/table.js'
 import type { AddressFacts } from './addresses.js'
+
+/** A table that has symbols of the kernel itself. */
+interface KernelTable {
+  readonly table: SymbolTable
+  /** Whether it has those of the hypervisor. */
+  readonly nvhe: boolean
+}
 
 /** Tables of the kernel that panicked, for all panics of a log: joined once for each way in which they have to be moved. */
 export class PanicSymbols {
-  private readonly tables: readonly SymbolTable[]
+  private readonly tables: readonly KernelTable[]
   private readonly joined = new Map<string, SymbolTable>()
 
   constructor(tables: readonly SymbolTable[]) {
-    this.tables = tables.filter((table) =>
-      table.modules.some((module, i) => module === undefined && table.names[i] !== ''),
-    )
+    this.tables = tables
+      .filter(({ modules, names }) => modules.some((module, i) => module === undefined && names[i] !== ''))
+      .map((table) => ({ table, nvhe: table.names.some(isNvhe) }))
   }
 
   /**
@@ -20,7 +27,7 @@ export class PanicSymbols {
    */
   tableFor(facts: AddressFacts, printed: readonly Printed[], notes: string[]): SymbolTable | undefined {
     if (this.tables.length === 0) return undefined
-    const placed = this.tables.map((table) => ({ table, ...placeAtLink(table, facts, printed) }))
+    const placed = this.tables.map(({ table, nvhe }) => ({ table, ...placeAtLink(table, nvhe, facts, printed) }))
     notes.push(...placed.flatMap(({ note }) => note ?? []))
     const key = placed.map(({ shift }) => shift).join()
     const table = this.joined.get(key) ?? joinSymbols(placed)

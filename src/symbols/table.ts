@@ -20,7 +20,7 @@ export interface Located {
   readonly offset: bigint
 }
 
-/** Places in the kernel that tables name, and that say to which kernel and boot a table belongs. */
+/** Symbols whose addresses show which kernel and which boot a table belongs to. */
 export const LANDMARKS = [
   '_text',
   '_stext',
@@ -33,8 +33,6 @@ export const LANDMARKS = [
   '__hyp_idmap_text_end',
 ] as const
 
-export type Landmark = (typeof LANDMARKS)[number]
-
 /** How names are written. */
 export interface NameOptions {
   /** Keep the nVHE object's prefix instead of marking its symbols `[nVHE]`. */
@@ -46,7 +44,7 @@ export interface NameOptions {
  * the start of entry i + 1; an entry without a name is a hole.
  */
 export class SymbolTable {
-  /** What messages call it: the file. */
+  /** The file, for messages. */
   readonly source: string
   readonly starts: BigUint64Array
   readonly names: readonly string[]

@@ -4,7 +4,7 @@ import { ownText } from '../source.js'
 import type { Range } from '../u64.js'
 
 /**
- * What evidence can say: the fields of a layout, and quantities from which they follow. Addresses and offsets are modulo 2^64.
+ * Everything that evidence can show: the fields of a layout, and quantities from which they follow. Addresses and offsets are modulo 2^64.
  */
 export interface Quantities extends Required<HypLayout> {
   /** uname -r. */
@@ -94,7 +94,7 @@ export interface HypAddress extends Provenance {
   readonly priority: number
 }
 
-/** Something the reader should know about a file that is no fact of the layout. */
+/** A remark about a file that is no fact about the layout. */
 export interface Note {
   readonly file: string
   readonly text: string
@@ -115,15 +115,15 @@ export interface Tag {
   readonly tagVal: bigint
 }
 
-/** A value as text: two are the same when their texts are. */
+/** A value as text. Equal values have equal texts. */
 export function valueText(value: unknown): string {
   if (typeof value === 'bigint') return `"0x${value.toString(16)}"`
   return JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? `0x${v.toString(16)}` : v))
 }
 
-/** Facts that say the same by the same rule, in one file: as many are kept, the rest only counted. */
+/** Of equal facts by the same rule in one file, this many are kept and the rest only counted. */
 const MOST_ALIKE = 64
-/** Values that one file gives a field: as many are kept. They contradict each other, whatever the rest is. */
+/** Of the values that one file gives a field, this many are kept: they contradict each other already. */
 const MOST_VALUES = 256
 
 /**

@@ -2,7 +2,7 @@ import type { HypLayout } from '../layout/types.js'
 import { fls64, U64_MAX } from '../u64.js'
 
 /** What a kernel address can be, by its value: the linear map lies below PAGE_END, the image above it (since 5.4). */
-export type KernelKind = 'linear' | 'image' | 'either'
+type KernelKind = 'linear' | 'image' | 'either'
 
 /** Significant bits of a kernel address: 64 less its leading ones. */
 export function kernelBits(address: bigint): number {

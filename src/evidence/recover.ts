@@ -5,7 +5,7 @@ import { type Conflict, type Fact, FileFindings, type Findings, type Note, type 
 import { addsTag, fieldsOf, unknownOf } from './infer/assemble.js'
 import { type Conclusions, conclude } from './infer/conclude.js'
 import { candidatesOf, checkTogether, disputesOf, overruledNotes } from './infer/dispute.js'
-import { factsOfPairs, NO_TAG, solveTag, type TagSolution } from './infer/tag.js'
+import { factsOfPairs, NO_TAG, solveTag, type TagSolution, withTag } from './infer/tag.js'
 import type { EvidenceKind } from './kinds.js'
 import { readEvidence } from './read.js'
 
@@ -97,26 +97,6 @@ function solve(
   const solution = addsTag(second) ? NO_TAG : solveTag(second, pairs, addresses)
   // The tag settles widths.
   return { conclusions: conclude(withTag([...all, ...solution.facts])), solution }
-}
-
-/** Adds the tag in place, a quantity of its own that widths depend on, for each tag_val whose tag_lsb is known. */
-function withTag(facts: readonly Fact[]): Fact[] {
-  const tags: Fact[] = []
-  const lsbs = facts.filter((fact): fact is Fact<'tagLsb'> => fact.field === 'tagLsb')
-  for (const fact of facts) {
-    if (fact.field !== 'tagVal') continue
-    const lsb = lsbs.find(({ file }) => file === fact.file) ?? lsbs[0]
-    if (lsb === undefined || lsbs.some(({ value, priority }) => value !== lsb.value && priority >= lsb.priority))
-      continue
-    const ancestors = new Set([
-      ...(fact.ancestors ?? []),
-      ...(lsb.ancestors ?? []),
-      'tagVal' as const,
-      'tagLsb' as const,
-    ])
-    tags.push({ ...fact, field: 'tag', value: (fact.value as bigint) << BigInt(lsb.value), ancestors })
-  }
-  return [...facts, ...tags]
 }
 
 /** The machine that a recovered layout describes, and the fields it still lacks. */

@@ -26,7 +26,7 @@ export interface ElfHeader {
   readonly sections: ElfTable
 }
 
-export interface ElfSection {
+interface ElfSection {
   readonly type: number
   readonly flags: bigint
   readonly offset: number

@@ -4,7 +4,7 @@ import { formatU64, type Range, wrap64 } from '../u64.js'
 import { isLinkBase, isLinkedHead, MOST_HEAD } from './link-base.js'
 import { formatName, isNvhe, isPrinted, type SymbolTable } from './table.js'
 
-/** Two images of one kernel end at the same place; what reports an end may round it to a segment. */
+/** Two images of one kernel end at the same place, but some sources round the end up to a segment. */
 const SEGMENT_ALIGN = 0x10000n
 
 /** Where the image begins by a table's own addresses: at the landmark, or up to `slack` bytes before it. */
@@ -33,7 +33,7 @@ function shiftTo(start: bigint, { address, slack }: Head, offset: bigint | undef
  */
 export function placeSymbols(table: SymbolTable, layout: HypLayout): bigint {
   const { image, kaslrOffset } = layout
-  // Modules alone are where they are.
+  // A table of modules alone has run-time addresses already.
   if (!table.modules.includes(undefined)) return 0n
   const head = headOf(table)
   if (image === undefined) {
@@ -136,8 +136,8 @@ export function placeAtLink(
       `${table.source}: symbols of another kernel or another boot: ${reason}. Wanted: System.map or vmlinux of the kernel that panicked, or its /proc/kallsyms`,
     )
   }
-  // One wrong name may be an address that is none; all wrong are another kernel. A table without the hypervisor's symbols has no
-  // say in their names.
+  // A single wrong name may come from a word that is no address. If all are wrong, the table is of another kernel. Names of the
+  // hypervisor's symbols are compared only with a table that has such symbols.
   const judged = nvhe ? named : named.filter(({ symbol }) => !isNvhe(symbol!))
   const located = judged.map(({ address, symbol }) => {
     const found = table.locateReturn(wrap64(address - shift))

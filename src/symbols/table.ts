@@ -20,7 +20,7 @@ export interface Located {
   readonly offset: bigint
 }
 
-/** Places in the kernel that tables name, and that say to which kernel and boot a table belongs. */
+/** Symbols whose addresses show which kernel and which boot a table belongs to. */
 export const LANDMARKS = [
   '_text',
   '_stext',
@@ -32,8 +32,6 @@ export const LANDMARKS = [
   '__hyp_idmap_text_start',
   '__hyp_idmap_text_end',
 ] as const
-
-export type Landmark = (typeof LANDMARKS)[number]
 
 /** How names are written. */
 export interface NameOptions {
@@ -49,7 +47,7 @@ export interface NameOptions {
  * table.locate(0xffff800008000010n).offset // 0x10n
  */
 export class SymbolTable {
-  /** What messages call it: the file. */
+  /** The file, for messages. */
   readonly source: string
   readonly starts: BigUint64Array
   readonly names: readonly string[]

@@ -13,7 +13,7 @@ import {
 import { RULES, type Rule } from './rules.js'
 
 /** What is settled about a quantity. */
-export interface Settled {
+interface Settled {
   readonly fact: Fact
   /** Everything that says so. */
   readonly provenance: readonly Provenance[]
@@ -40,7 +40,7 @@ export function conclude(facts: readonly Fact[]): Conclusions {
   let last: Fact[] = []
   for (let round = 0; round < ROUNDS; round++) {
     const disputed = new Set<string>(conclusions.conflicts.map(({ field }) => field))
-    // What contradicts other evidence goes on doing so, though nothing more is concluded from either.
+    // A derived fact that contradicts other evidence stays, though nothing more is concluded from either.
     const standing = last.filter(({ field }) => disputed.has(field))
     const derived = [
       ...standing,
@@ -66,7 +66,7 @@ function apply(rule: Rule, { settled, values }: Conclusions): Fact | undefined {
     const input = settled.get(quantity)
     if (input !== undefined) inputs.push(input)
   }
-  // Nothing supports itself.
+  // A quantity cannot support itself.
   const ancestors = new Set<Quantity>(inputs.flatMap(({ fact }) => [fact.field, ...(fact.ancestors ?? [])]))
   if (ancestors.has(rule.to)) return undefined
   const value = rule.value(values as Quantities)

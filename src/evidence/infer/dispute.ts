@@ -10,7 +10,7 @@ import type { Conclusions } from './conclude.js'
 import type { TagSolution } from './tag.js'
 
 /** What the evidence disagrees on. */
-export interface Disputes {
+interface Disputes {
   /** Quantities that are not known for that reason. */
   readonly fields: Set<string>
   readonly conflicts: Conflict[]

@@ -10,10 +10,10 @@ import { kernelBits } from '../kernel-address.js'
 export interface Rule {
   readonly to: Quantity
   readonly from: readonly Quantity[]
-  /** Used when known, not needed. */
+  /** Quantities that the rule uses if they are known. */
   readonly also?: readonly Quantity[]
   readonly text: string
-  /** Likely, not certain: used where nothing better says otherwise. */
+  /** The conclusion is likely, not certain: any better evidence overrides it. */
   readonly weak?: true
   value(known: Quantities): unknown
 }
@@ -194,24 +194,9 @@ export const RULES: readonly Rule[] = [
     weak: true,
     value: ({ stext, generation }) => (isSince(generation, '5.11') ? stext - HEAD_TEXT : undefined),
   },
-  {
-    to: 'stext',
-    from: ['linkStext', 'kaslrOffset'],
-    text: 'link-time address + KASLR offset',
-    value: ({ linkStext, kaslrOffset }) => wrap64(linkStext + kaslrOffset),
-  },
-  {
-    to: 'end',
-    from: ['linkEnd', 'kaslrOffset'],
-    text: 'link-time address + KASLR offset',
-    value: ({ linkEnd, kaslrOffset }) => wrap64(linkEnd + kaslrOffset),
-  },
-  {
-    to: 'idmapSymbol',
-    from: ['linkIdmapSymbol', 'kaslrOffset'],
-    text: 'link-time address + KASLR offset',
-    value: ({ linkIdmapSymbol, kaslrOffset }) => wrap64(linkIdmapSymbol + kaslrOffset),
-  },
+  movedByKaslr('stext', 'linkStext'),
+  movedByKaslr('end', 'linkEnd'),
+  movedByKaslr('idmapSymbol', 'linkIdmapSymbol'),
   {
     to: 'kimageVoffset',
     from: ['codePhys', 'stext'],
@@ -283,7 +268,7 @@ export const RULES: readonly Rule[] = [
     value: ({ tagLsb, tagVal, linearShift, dram }) => physvirtOffset(tagLsb, tagVal, linearShift, dram[0]!.start),
   },
   {
-    // PAGE_OFFSET has no bits below VA_BITS, and the mask none above: neither has a say.
+    // PAGE_OFFSET has no bits below VA_BITS and the mask none above it, so PAGE_OFFSET does not matter.
     to: 'hypPhysvirtOffset',
     from: ['tagLsb', 'tagVal', 'physOffset', 'dram'],
     text: 'physical - hyp address of the first byte of DRAM, whatever PAGE_OFFSET is',
@@ -305,6 +290,15 @@ export const RULES: readonly Rule[] = [
     value: ({ coreRam, tagLsb, linearShift }) => (lsbOfMemory(coreRam, linearShift) === tagLsb ? coreRam : undefined),
   },
 ]
+
+function movedByKaslr(to: 'stext' | 'end' | 'idmapSymbol', from: 'linkStext' | 'linkEnd' | 'linkIdmapSymbol'): Rule {
+  return {
+    to,
+    from: [from, 'kaslrOffset'],
+    text: 'link-time address + KASLR offset',
+    value: (known) => wrap64(known[from] + known.kaslrOffset),
+  }
+}
 
 /** What physical - hyp address is for memory at `physical`. */
 function physvirtOffset(tagLsb: number, tagVal: bigint, linearShift: bigint, physical: bigint): bigint {

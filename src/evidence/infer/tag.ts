@@ -52,11 +52,11 @@ function shown(list: readonly Provenance[]): Provenance[] {
   return kept
 }
 
-/** What evidence other than the patched code says of the tag. */
+/** What evidence other than the patched code shows about the tag. */
 export interface TagSolution {
   /** Tags that fit all of it, by ascending tag_lsb; empty when it says nothing. */
   readonly fits: readonly Tag[]
-  /** When exactly one fits. */
+  /** The facts that follow when exactly one tag fits. */
   readonly facts: readonly Fact[]
   readonly conflicts: readonly Conflict[]
   /** What would decide between several. */
@@ -64,6 +64,26 @@ export interface TagSolution {
 }
 
 export const NO_TAG: TagSolution = { fits: [], facts: [], conflicts: [], hint: undefined }
+
+/** Adds the tag in place, a quantity of its own that widths depend on, for each tag_val whose tag_lsb is known. */
+export function withTag(facts: readonly Fact[]): Fact[] {
+  const tags: Fact[] = []
+  const lsbs = facts.filter((fact): fact is Fact<'tagLsb'> => fact.field === 'tagLsb')
+  for (const fact of facts) {
+    if (fact.field !== 'tagVal') continue
+    const lsb = lsbs.find(({ file }) => file === fact.file) ?? lsbs[0]
+    if (lsb === undefined || lsbs.some(({ value, priority }) => value !== lsb.value && priority >= lsb.priority))
+      continue
+    const ancestors = new Set([
+      ...(fact.ancestors ?? []),
+      ...(lsb.ancestors ?? []),
+      'tagVal' as const,
+      'tagLsb' as const,
+    ])
+    tags.push({ ...fact, field: 'tag', value: (fact.value as bigint) << BigInt(lsb.value), ancestors })
+  }
+  return [...facts, ...tags]
+}
 
 /** Facts that pairs give beyond the tag: offsets between address spaces. */
 export function factsOfPairs(pairs: readonly Pair[], { values }: Conclusions): Fact[] {
@@ -128,12 +148,13 @@ export function solveTag(
       conflicts: crossCheck(conclusions, { tagLsb: settledLsb, tagVal: settledTag }, constraints, byMemory),
     }
   }
-  // Evidence disagrees about the tag: nothing is to be settled by yet other evidence.
+  // Where the evidence disagrees about the tag, more evidence settles nothing.
   if (conclusions.conflicts.some(({ field }) => field === 'tagLsb' || field === 'tagVal')) return NO_TAG
   if (first === undefined) {
-    return byMemory === undefined ? NO_TAG : { ...NO_TAG, facts: [lsbFact(byMemory)] }
+    return byMemory === undefined ? NO_TAG : { ...NO_TAG, facts: [byMemory] }
   }
-  const lsbs = settledLsb !== undefined ? [settledLsb] : byMemory !== undefined ? [byMemory.lsb] : range(LEAST_LSB, 63)
+  const lsbs =
+    settledLsb !== undefined ? [settledLsb] : byMemory !== undefined ? [byMemory.value] : range(LEAST_LSB, 63)
   const fits: Tag[] = []
   const together = allOf(constraints)
   for (const lsb of lsbs) {
@@ -160,39 +181,28 @@ export function solveTag(
   if (settledLsb === undefined) {
     facts.push(
       byMemory !== undefined
-        ? lsbFact(byMemory)
+        ? byMemory
         : { ...facts[0]!, field: 'tagLsb', value: only.tagLsb, rule: `the only tag_lsb that fits ${first.rule}` },
     )
   }
   return { ...NO_TAG, fits, facts }
 }
 
-interface LsbRule extends Provenance {
-  readonly roots: readonly Place[]
-  readonly lsb: number
-  readonly priority: number
-  readonly ancestors: ReadonlySet<Quantity>
-}
-
 /** tag_lsb by the kernel's rule, from the ends of DRAM. Only differences count: -PHYS_OFFSET does where PAGE_OFFSET is not known. */
-function lsbRule({ settled, values }: Conclusions): LsbRule | undefined {
+function lsbRule({ settled, values }: Conclusions): Fact<'tagLsb'> | undefined {
   const dram = settled.get('dram')
   const shift = settled.get('linearShift') ?? settled.get('physOffset')
   if (dram === undefined || shift === undefined || values.dram?.length === 0) return undefined
-  // DRAM that was told by the tag cannot tell it.
+  // DRAM that was inferred from the tag cannot confirm it.
   const ancestors = ancestorsOf(dram.fact, shift.fact)
   if (ancestors.has('tagLsb')) return undefined
-  const lsb = lsbOfMemory(values.dram!, values.linearShift ?? wrap64(-values.physOffset!))
   return {
-    lsb,
+    field: 'tagLsb',
+    value: lsbOfMemory(values.dram!, values.linearShift ?? wrap64(-values.physOffset!)),
     ...joined([dram.fact, shift.fact], 'fls of the linear addresses of the first and last byte of DRAM'),
     priority: Math.min(dram.fact.priority, shift.fact.priority),
     ancestors,
   }
-}
-
-function lsbFact({ lsb, ...known }: LsbRule): Fact {
-  return { field: 'tagLsb', value: lsb, ...known }
 }
 
 const NOTHING: ReadonlySet<Quantity> = new Set()
@@ -291,7 +301,7 @@ function crossCheck(
   conclusions: Conclusions,
   known: Tag,
   constraints: readonly Constraint[],
-  byMemory: LsbRule | undefined,
+  byMemory: Fact<'tagLsb'> | undefined,
 ): Conflict[] {
   const conflicts: Conflict[] = []
   const own = conclusions.settled.get('tagVal')!
@@ -314,12 +324,12 @@ function crossCheck(
     })
   }
   const lsb = conclusions.settled.get('tagLsb')!
-  if (byMemory !== undefined && byMemory.lsb > known.tagLsb && byMemory.priority >= lsb.fact.priority) {
+  if (byMemory !== undefined && byMemory.value > known.tagLsb && byMemory.priority >= lsb.fact.priority) {
     conflicts.push({
       field: 'tagLsb',
       sides: [
         { value: known.tagLsb, provenance: lsb.provenance },
-        { value: byMemory.lsb, provenance: [provenanceOf(byMemory)] },
+        { value: byMemory.value, provenance: [provenanceOf(byMemory)] },
       ],
     })
   }
@@ -329,7 +339,7 @@ function crossCheck(
 /** No tag fits: shows two pieces of evidence that no tag fits together, or else all. */
 function contradiction(
   constraints: readonly Constraint[],
-  byMemory: LsbRule | undefined,
+  byMemory: Fact<'tagLsb'> | undefined,
   lsbs: readonly number[],
   values: Values,
 ): Conflict {
@@ -348,7 +358,7 @@ function contradiction(
     value: value(constraint) as unknown,
     provenance: [provenanceOf(constraint)],
   }))
-  if (byMemory !== undefined) sides.push({ value: `tag_lsb ${byMemory.lsb}`, provenance: [provenanceOf(byMemory)] })
+  if (byMemory !== undefined) sides.push({ value: `tag_lsb ${byMemory.value}`, provenance: [provenanceOf(byMemory)] })
   return { field: 'tagVal', sides }
 }
 

@@ -23,7 +23,7 @@ export interface CoreSegment {
   readonly memorySize: bigint
 }
 
-export interface CoreNote {
+interface CoreNote {
   readonly name: string
   readonly data: Uint8Array
 }
@@ -36,8 +36,8 @@ export interface ElfCore {
   readonly warnings: readonly string[]
 }
 
-/** What an ELF file is, when it is no core of an arm64 machine. */
-export interface ElfRefusal {
+/** Why an ELF file is not a core of an arm64 machine. */
+interface ElfRefusal {
   readonly refused: string
   /** Its content may nevertheless be arm64 memory, such as a kernel image. */
   readonly scannable: boolean
@@ -47,7 +47,7 @@ const PROGRAM_HEADER = 56
 const TYPE_CORE = 4
 const LOAD = 1
 const NOTE = 4
-/** More program headers than any core has: the limit on memory. */
+/** No core has more program headers; the limit bounds memory use. */
 const MOST_HEADERS = 1 << 16
 /** Notes hold registers and VMCOREINFO, a few KiB a CPU. */
 const MOST_NOTE_BYTES = 1 << 22

@@ -19,6 +19,7 @@ export {
   type Region,
   type RegionKind,
 } from './layout/regions.js'
+export type { ExplainStep, Space } from './layout/spaces.js'
 export type { Generation, HypLayout, Machine, Mode, PageSize, Proposal } from './layout/types.js'
 export type { Places } from './panic/addresses.js'
 export {
@@ -66,8 +67,7 @@ export { formatName, type Located, type NameOptions, type SymbolEntry, SymbolTab
 export { type BatchResult, kernHypVaBatch, type ResidentBatch } from './translate/batch.js'
 export type { ByteOrder } from './translate/binary.js'
 export { Census, type CensusResult, type RegionCount, type SymbolCount } from './translate/census.js'
-export type { Space } from './translate/directions.js'
-export type { ExplainStep, Explanation } from './translate/explain.js'
+export type { Explanation } from './translate/explain.js'
 export { createNamer, type NameBatch, Namer, type NamerOptions } from './translate/namer.js'
 export { createTranslator, MissError, type Translator, type TranslatorOptions } from './translate/translator.js'
 export type { Range } from './u64.js'

@@ -1,7 +1,7 @@
 import { Option } from 'commander'
 import { parseLayout } from '../layout/json.js'
+import { SPACES } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
-import { SPACES } from '../translate/directions.js'
 import { Failure } from './failure.js'
 import { CALLS, flowOf, join, nameOf, openForReading, type ReadCalls, STDIN, takeUpTo, total } from './io/reading.js'
 import { refuseUnlessText } from './io/refuse.js'

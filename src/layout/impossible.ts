@@ -1,7 +1,8 @@
 import { formatU64, type Range, wrap64 } from '../u64.js'
 import { linearSizeOf, memstartAlignOf, physOffsetBiasOf, widthsOf } from './address-space.js'
 import { isSince } from './generations.js'
-import { joinTouching } from './ranges.js'
+import { joinTouching, rangeText } from './ranges.js'
+import { imageInMemory } from './spaces.js'
 import type { HypLayout } from './types.js'
 
 /** A field that cannot be what it is on any machine. */
@@ -141,13 +142,6 @@ const imageNotAligned: Rule = (facts) => {
   }
 }
 
-/** Where the image lies in memory, if the layout tells. It may lie where no memory can be. */
-export function imageInMemory({ image, kimageVoffset }: Partial<HypLayout>): Range | undefined {
-  if (image === undefined || kimageVoffset === undefined) return undefined
-  const start = wrap64(image.start - kimageVoffset)
-  return { start, end: start + (image.end - image.start) }
-}
-
 /** The image is one piece of DRAM; touching banks are one. */
 const imageNotInDram: Rule = (facts) => {
   const { image, dram } = facts
@@ -254,10 +248,6 @@ export const IMPOSSIBLE: readonly Rule[] = [
   idmapNotPhysical,
   physOffsetAboveDram,
 ]
-
-function rangeText({ start, end }: Range): string {
-  return `${formatU64(start)}–${formatU64(end - 1n)}`
-}
 
 /** A machine has few banks, a crafted file may have a million. */
 const MOST_BANKS = 8

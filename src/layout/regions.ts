@@ -4,7 +4,8 @@ import { rulesOf } from './generations.js'
 import { linearMemory } from './linear.js'
 import { applyMacro, hypVaEnd, macroOf } from './macro.js'
 import { privatePlace } from './private-range.js'
-import { clip, subtract } from './ranges.js'
+import { clip, inOrder, subtract } from './ranges.js'
+import { linkedImage } from './spaces.js'
 import type { HypLayout } from './types.js'
 
 /** What a range of an address space is for. */
@@ -40,6 +41,8 @@ export interface Region {
   readonly kind: RegionKind
   /** Where it lies, when the layout tells; half-open. */
   readonly range?: Range
+  /** Which of the layout's DRAM banks it is, counted from 0; only for `linear` and `hyp-linear` in DRAM. */
+  readonly bank?: number
   /** One line for people. */
   readonly text: string
 }
@@ -69,7 +72,7 @@ export function kernelRegions(layout: HypLayout): LocatedRegion[] {
     regions.push({ kind: 'modules', range: modules, text: 'modules, below the unrandomised image' })
   }
   if (image !== undefined) regions.push({ kind: 'image', range: image, text: 'kernel image, _text to _end' })
-  return inOrder(regions)
+  return regions.sort(byStart)
 }
 
 /**
@@ -79,7 +82,7 @@ export function kernelRegions(layout: HypLayout): LocatedRegion[] {
  */
 export function hypRegions(layout: HypLayout): LocatedRegion[] {
   if (layout.mode === 'vhe') return []
-  return inOrder([...idmapRegion(layout), ...hypLinearRegions(layout), ...privateRegions(layout)])
+  return [...idmapRegion(layout), ...hypLinearRegions(layout), ...privateRegions(layout)].sort(byStart)
 }
 
 /**
@@ -157,7 +160,12 @@ function linearRegions(layout: HypLayout): LocatedRegion[] {
   const holes = whole === undefined ? gaps(banks) : subtract([whole], banks)
   return [
     ...banks.map(
-      (range, i): LocatedRegion => ({ kind: 'linear', range, text: `linear map of ${bankText(layout, i)}` }),
+      (range, bank): LocatedRegion => ({
+        kind: 'linear',
+        range,
+        bank,
+        text: `linear map of ${bankText(layout, bank)}`,
+      }),
     ),
     ...holes.map((range): LocatedRegion => ({ kind: 'linear-hole', range, text: 'linear map, but no DRAM' })),
   ]
@@ -176,17 +184,15 @@ function hypLinearRegions(layout: HypLayout): LocatedRegion[] {
     return [{ kind: 'hyp-linear', range: block, text: 'linear memory at EL2 (where in it DRAM is, is not known)' }]
   }
   return [
-    ...banks.flatMap((bank, i): LocatedRegion[] =>
-      clip([bank], 0n, limit).map((range) => ({
+    ...banks.flatMap((whole, bank): LocatedRegion[] =>
+      clip([whole], 0n, limit).map((range) => ({
         kind: 'hyp-linear',
         range,
-        text: `linear memory at EL2, ${bankText(layout, i)}`,
+        bank,
+        text: `linear memory at EL2, ${bankText(layout, bank)}`,
       })),
     ),
-    ...subtract(
-      [block],
-      inOrder(banks.map((range) => ({ range }))).map(({ range }) => range),
-    ).map(
+    ...subtract([block], inOrder(banks)).map(
       (range): LocatedRegion => ({
         kind: 'hyp-linear-hole',
         range,
@@ -223,11 +229,8 @@ function modulesRange(layout: HypLayout): Range | undefined {
   const { pageEnd, kimageGap } = rulesOf(widths.generation)
   if (pageEnd !== 'va-bits-min') return undefined
   const start = pageEndOf(widths)
-  const { image, kaslrOffset } = layout
-  if (image !== undefined && kaslrOffset !== undefined) {
-    const end = wrap64(image.start - kaslrOffset)
-    return start < end ? { start, end } : undefined
-  }
+  const end = linkedImage(layout)?.start
+  if (end !== undefined) return start < end ? { start, end } : undefined
   return kimageGap === undefined ? undefined : { start, end: start + kimageGap }
 }
 
@@ -248,6 +251,6 @@ function gaps(ranges: readonly Range[]): Range[] {
   return subtract([{ start: ranges[0]!.start, end: ranges.at(-1)!.end }], ranges)
 }
 
-function inOrder<T extends { readonly range: Range }>(regions: readonly T[]): T[] {
-  return regions.toSorted((a, b) => Number(a.range.start - b.range.start))
+function byStart(a: LocatedRegion, b: LocatedRegion): number {
+  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0
 }

@@ -1,7 +1,8 @@
 import { macroOf } from '../layout/macro.js'
 import { layoutProblems } from '../layout/problems.js'
-import { clip, subtract, within } from '../layout/ranges.js'
+import { clip, inOrder, rangeText, subtract, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion } from '../layout/regions.js'
+import { convert } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ProposalVerdict } from '../proposals/check.js'
 import { compileSegments, type DirectedSegment } from '../translate/directions.js'
@@ -76,10 +77,7 @@ export function sceneOf(subject: Subject): Scene {
   const dropped = verdict?.banks.flatMap((bank) => bank.dropped) ?? []
   const remarks = [
     ...problems.map(({ message }) => message),
-    ...dropped.map(
-      ({ start, end }) =>
-        `physical ${formatU64(start)}–${formatU64(end - 1n)} is given up at boot: the linear map cannot hold it`,
-    ),
+    ...dropped.map((range) => `physical ${rangeText(range)} is given up at boot: the linear map cannot hold it`),
   ]
   const title = verdict?.name ?? layout.proposal ?? titleOf(layout)
   const sound = verdict?.sound ?? (left.some(({ kind }) => kind === 'linear') ? problems.length === 0 : undefined)
@@ -124,8 +122,7 @@ function collisionsOf(layout: HypLayout, segments: readonly DirectedSegment[]): 
     .flatMap((segment) =>
       clip([ends(segment).right], page.start, page.end).map((right) => {
         const left = { start: wrap64(right.start - segment.delta), end: wrap64(right.end - segment.delta) }
-        const phys = wrap64(left.start - layout.pageOffset! + layout.physOffset!)
-        return { left, right, harmless: phys === right.start }
+        return { left, right, harmless: convert(layout, 'linear', 'phys', left.start) === right.start }
       }),
     )
 }
@@ -174,8 +171,7 @@ function rightBoxes(layout: HypLayout, collisions: readonly Meeting[]): Box[] {
   const edges = [...new Set(regions.flatMap(({ range }) => [range.start, range.end]))].sort((a, b) => (a < b ? -1 : 1))
   const boxes: Box[] = []
   const covering = new Covering(regions)
-  const harmless = collisions.filter((collision) => collision.harmless).map(({ right }) => right)
-  harmless.sort((a, b) => (a.start < b.start ? -1 : 1))
+  const harmless = inOrder(collisions.filter((collision) => collision.harmless).map(({ right }) => right))
   edges.slice(1).forEach((end, i) => {
     const range = { start: edges[i]!, end }
     if (!covering.moveTo(range)) return
@@ -249,8 +245,7 @@ function boxOf(region: LocatedRegion): Box {
   return box(kind, region.range, title, short)
 }
 
-function linearTitle({ text }: LocatedRegion): readonly [title: string, short: string] {
-  const bank = /DRAM bank (\d+)/.exec(text)?.[1]
+function linearTitle({ bank }: LocatedRegion): readonly [title: string, short: string] {
   return bank === undefined ? ['linear memory', 'linear'] : [`linear memory, bank ${bank}`, `bank ${bank}`]
 }
 

@@ -1,5 +1,5 @@
 import { linearSizeOf } from './address-space.js'
-import { generationOf, rulesOf } from './generations.js'
+import { generationOf } from './generations.js'
 import type { Generation, Machine } from './types.js'
 
 /** Physical address bits of the smallest machines: below, the linear map leaves a kernel no room to move it. */
@@ -52,6 +52,5 @@ function movesLinearMap({
   const version = /^v?(\d+)\.(\d+)/.exec(kernel ?? '')
   if (version !== null && (Number(version[1]) > 6 || (Number(version[1]) === 6 && Number(version[2]) > 15)))
     return false
-  rulesOf(known)
   return linearSizeOf({ generation: known, pageSize, vaBits, vaBitsActual }) > SMALLEST_PHYSICAL_SPACE
 }

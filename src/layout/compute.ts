@@ -9,7 +9,7 @@ import {
   randomisesTag,
   type Widths,
 } from './address-space.js'
-import { generationOf, rulesOf } from './generations.js'
+import { algorithmRange, generationOf, rulesOf } from './generations.js'
 import { linearOfPhys } from './linear.js'
 import { applyMacro, macroOf } from './macro.js'
 import { arrangeMemory } from './memblock.js'
@@ -155,7 +155,7 @@ function chooseTag(machine: Machine, { generation, hypVaBits }: Geometry, dramBi
 function fixedTag({ tagVal }: Machine, tagLsb: number, expected: bigint, generation: Generation): Tag {
   if (tagVal !== undefined && tagVal !== expected) {
     failTag(
-      `.tagVal: expected ${formatU64(expected)} with tag_lsb ${tagLsb} (generation ${generation} draws no random bits here), got ${formatU64(tagVal)}`,
+      `.tagVal: expected ${formatU64(expected)} with tag_lsb ${tagLsb} (the layout algorithm of Linux ${algorithmRange(generation)} draws no random bits here), got ${formatU64(tagVal)}`,
     )
   }
   return { tagLsb, tagVal: expected }

@@ -1,3 +1,4 @@
+import { algorithmRange } from '../layout/generations.js'
 import { macroOf } from '../layout/macro.js'
 import { layoutProblems } from '../layout/problems.js'
 import { clip, inOrder, rangeText, subtract, within } from '../layout/ranges.js'
@@ -268,7 +269,7 @@ function withGaps(boxes: readonly Box[]): Box[] {
 }
 
 function titleOf({ generation }: HypLayout): string {
-  return generation === undefined ? 'EL2 layout' : `EL2 layout of Linux ${generation}`
+  return generation === undefined ? 'EL2 layout' : `EL2 layout, algorithm of Linux ${algorithmRange(generation)}`
 }
 
 function modeText({ mode, pageSize, vaBits, vaBitsActual = vaBits }: HypLayout): string {

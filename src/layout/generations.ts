@@ -3,7 +3,7 @@ import { describe } from '../u64.js'
 import type { Generation } from './types.js'
 
 /** What one generation of kernels does, as data: KERNEL-FACTS sections 1 and 3. */
-export interface GenerationRules {
+interface GenerationRules {
   /**
    * How mask and tag are chosen. `mask`: all of the kernel's VA bits, no tag. `high-or-low`: one of two masks, no tag.
    * `tag-or-mask`: mask and tag, but a mask alone when DRAM leaves no bit between it and the region bit. `tag`: always both.

@@ -36,7 +36,7 @@ export type RegionKind =
   /** Bits above the hyp VA bits are set. */
   | 'out-of-range'
 
-/** A part of the kernel's or of EL2's address space, or what an address in none of them is. */
+/** A part of the kernel's or of EL2's address space; for an address in no known part, the reason why it is in none. */
 export interface Region {
   readonly kind: RegionKind
   /** Where it lies, when the layout tells; half-open. */
@@ -56,7 +56,7 @@ export interface LocatedRegion extends Region {
 const MAX_VA_BITS = 52
 
 /**
- * What is known of the kernel's address space, in address order and without overlaps. A layout that says little gives a
+ * The known parts of the kernel's address space, in address order and without overlaps. A layout that says little gives a
  * short list; `kernel-other` is not listed.
  */
 export function kernelRegions(layout: HypLayout): LocatedRegion[] {
@@ -76,7 +76,7 @@ export function kernelRegions(layout: HypLayout): LocatedRegion[] {
 }
 
 /**
- * What is known of EL2's address space, in address order; empty in mode vhe, where EL2 is the host's. Ranges overlap only
+ * The known parts of EL2's address space, in address order; empty in mode vhe, where EL2 is the host's. Ranges overlap only
  * in broken layouts, and where the private range can grow into linear memory unnoticed (KERNEL-FACTS section 4).
  * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
  */

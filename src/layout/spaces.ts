@@ -181,3 +181,10 @@ export function linkedImage({ image, kaslrOffset }: HypLayout): Range | undefine
   if (image === undefined || kaslrOffset === undefined) return undefined
   return { start: wrap64(image.start - kaslrOffset), end: wrap64(image.end - kaslrOffset) }
 }
+
+/** hyp_physvirt_offset by tag and linear map: physical less hyp address of DRAM's first byte, if the layout tells. */
+export function physvirtOffsetOf(layout: HypLayout): bigint | undefined {
+  const first = layout.dram?.[0]?.start
+  if (first === undefined || missingFields(layout, 'linear').length > 0) return undefined
+  return wrap64(first - convert(layout, 'phys', 'hyp', first)!)
+}

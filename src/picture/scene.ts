@@ -29,6 +29,20 @@ export type BoxKind =
   /** Memory without a hyp VA, and memory that is given up at boot. */
   | 'lost'
 
+/** What the legend of a picture calls each kind. */
+export const LEGEND: Readonly<Record<BoxKind, string>> = {
+  linear: 'linear memory',
+  image: 'kernel image',
+  modules: 'modules',
+  idmap: 'idmap',
+  private: 'private',
+  vmemmap: 'page metadata',
+  hole: 'linear, no memory',
+  gap: 'unused',
+  collision: 'collision',
+  lost: 'not mapped',
+}
+
 /** A stretch of one address space, in the order of addresses. */
 export interface Box {
   readonly kind: BoxKind

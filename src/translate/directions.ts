@@ -72,7 +72,7 @@ export function hypLooksLikeNumbers({ mode, tag, tagVal }: HypLayout): boolean {
 }
 
 /** The segments that lead into a space, and what the layout lacks for some of its source spaces. */
-export interface Directions {
+interface Directions {
   readonly segments: readonly DirectedSegment[]
   /** The source spaces that the layout does not lead from, with what it lacks or what is wrong with it. */
   readonly refusals: readonly { readonly from: Space; readonly error: HypvaError }[]

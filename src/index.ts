@@ -19,6 +19,7 @@ export {
   type Region,
   type RegionKind,
 } from './layout/regions.js'
+export type { ExplainStep, Space } from './layout/spaces.js'
 export type { Generation, HypLayout, Machine, Mode, PageSize, Proposal } from './layout/types.js'
 export { decodePanics } from './panic/decode.js'
 export type {
@@ -47,7 +48,7 @@ export {
 export type { Instruction } from './panic/instructions.js'
 export type { Subject } from './picture/scene.js'
 export { renderSvg } from './picture/svg.js'
-export { renderText, type TextOptions } from './picture/text.js'
+export { renderText, type TextOptions } from './picture/terminal.js'
 export { checkProposals, type ProposalVerdict } from './proposals/check.js'
 export { LAYOUT_NAMES, type LayoutName } from './proposals/layouts.js'
 export type { Restriction } from './proposals/restrictions.js'
@@ -67,8 +68,7 @@ export { formatName, type Located, type NameOptions, type SymbolEntry, SymbolTab
 export { type BatchResult, kernHypVaBatch, type ResidentBatch } from './translate/batch.js'
 export type { ByteOrder } from './translate/binary.js'
 export { Census, type CensusResult, type RegionCount, type SymbolCount } from './translate/census.js'
-export type { Space } from './translate/directions.js'
-export type { ExplainStep, Explanation } from './translate/explain.js'
+export type { Explanation } from './translate/explain.js'
 export { createNamer, type NameBatch, Namer, type NamerOptions } from './translate/namer.js'
 export { createTranslator, MissError, type Translator, type TranslatorOptions } from './translate/translator.js'
 export type { Range } from './u64.js'

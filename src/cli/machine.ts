@@ -1,5 +1,5 @@
 import { Option } from 'commander'
-import { FIELDS, type Field, type FieldKind, LAYOUT_FIELDS, MACHINE_FIELDS } from '../layout/fields.js'
+import { FIELDS, type Field, type FieldKind, type FieldName, LAYOUT_FIELDS, MACHINE_FIELDS } from '../layout/fields.js'
 import { generationOf } from '../layout/generations.js'
 import { parseMachine } from '../layout/json.js'
 import { MACHINE_FORMAT } from '../layout/schema.js'
@@ -57,7 +57,7 @@ export function flagOf(name: string): string {
   return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 }
 
-function fieldOption(name: keyof typeof FIELDS, more = ''): Option[] {
+function fieldOption(name: FieldName, more = ''): Option[] {
   const { kind, help }: Field = FIELDS[name]
   if (help === undefined) return []
   const flag = kind.type === 'boolean' ? flagOf(name).replace('--', '--no-') : flagOf(name)
@@ -80,7 +80,7 @@ function fieldOption(name: keyof typeof FIELDS, more = ''): Option[] {
   }
 }
 
-function givenFields(options: Record<string, unknown>, names: readonly (keyof typeof FIELDS)[]): object {
+function givenFields(options: Record<string, unknown>, names: readonly FieldName[]): object {
   const given = names.flatMap((name) => {
     const value = options[name]
     // Commander gives every --no-X a default of true; only the flag itself says something.

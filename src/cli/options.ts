@@ -1,7 +1,7 @@
 import { Option } from 'commander'
 import { parseLayout } from '../layout/json.js'
+import { SPACES } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
-import { SPACES } from '../translate/directions.js'
 import { inFile, readText } from './io/small-file.js'
 
 /** `-l, --layout FILE`, which most commands need. */

@@ -1,7 +1,7 @@
 import pc from 'picocolors'
 import type { BoxKind, Subject } from '../picture/scene.js'
 import { renderSvg } from '../picture/svg.js'
-import { renderText } from '../picture/text.js'
+import { renderText } from '../picture/terminal.js'
 import { writeOutput } from './io/output.js'
 
 /** No terminal is this wide for one's eyes. */

@@ -1,5 +1,6 @@
+import type { Space } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
-import { type Space, sourceSpaces } from '../translate/directions.js'
+import { sourceSpaces } from '../translate/directions.js'
 import { complementOf, gapsOf } from '../translate/expected.js'
 import { NameRewriter, namedRanges } from '../translate/names.js'
 import { checkedPlan, uncheckedPlan } from '../translate/plans.js'

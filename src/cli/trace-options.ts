@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { Space } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
-import type { Space } from '../translate/directions.js'
 import { createNamer, type Namer } from '../translate/namer.js'
 import { Failure } from './failure.js'
 import type { Format } from './format.js'

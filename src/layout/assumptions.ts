@@ -1,14 +1,11 @@
 import { linearSizeOf } from './address-space.js'
-import { generationOf, rulesOf } from './generations.js'
+import { generationOf } from './generations.js'
 import type { Generation, Machine } from './types.js'
 
-/** Physical address bits of the smallest machines: below, the linear map leaves a kernel no room to move it. */
+/** The physical address space of the smallest machines. A kernel whose linear map is no larger has no room to move it. */
 const SMALLEST_PHYSICAL_SPACE = 1n << 40n
 
-/**
- * What was taken for granted about a machine and may be otherwise, a line each: nothing that is wrong, but nothing that is
- * known either.
- */
+/** What hypva assumes about a machine without knowing it, a line each. */
 export function assumptionsOf(machine: Machine): string[] {
   const { physOffset } = machine
   const assumptions: string[] = []
@@ -20,7 +17,7 @@ export function assumptionsOf(machine: Machine): string[] {
   return [...assumptions, ...odditiesOf(machine)]
 }
 
-/** What no machine would have that runs the kernel named; a line each. */
+/** What does not fit the kernel version of a machine, a line each. */
 export function odditiesOf({ kernel, pageSize, vaBits }: Machine): string[] {
   const oddities: string[] = []
   const since = vaBits !== 52 || kernel === undefined ? undefined : pageSize === 65536 ? '5.4' : '6.9'
@@ -52,6 +49,5 @@ function movesLinearMap({
   const version = /^v?(\d+)\.(\d+)/.exec(kernel ?? '')
   if (version !== null && (Number(version[1]) > 6 || (Number(version[1]) === 6 && Number(version[2]) > 15)))
     return false
-  rulesOf(known)
   return linearSizeOf({ generation: known, pageSize, vaBits, vaBitsActual }) > SMALLEST_PHYSICAL_SPACE
 }

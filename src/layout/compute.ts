@@ -1,5 +1,5 @@
 import { HypvaError } from '../errors.js'
-import { fls64, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
+import { fls64, formatU64, lowMask, type Range } from '../u64.js'
 import {
   hypVaBitsOf,
   linearSizeOf,
@@ -9,11 +9,12 @@ import {
   randomisesTag,
   type Widths,
 } from './address-space.js'
-import { generationOf, rulesOf } from './generations.js'
+import { algorithmRange, generationOf, rulesOf } from './generations.js'
 import { linearOfPhys } from './linear.js'
-import { applyMacro, macroOf } from './macro.js'
+import { macroOf } from './macro.js'
 import { arrangeMemory } from './memblock.js'
 import { joinTouching, subtract } from './ranges.js'
+import { physvirtOffsetOf } from './spaces.js'
 import type { Generation, HypLayout, Machine } from './types.js'
 import { machineOf } from './validate.js'
 
@@ -100,9 +101,8 @@ export function layoutIn(machine: Machine, geometry: Geometry, choose: TagChoice
   const start = linearOfPhys(pageOffset, physOffset, dram[0]!.start)
   const last = linearOfPhys(pageOffset, physOffset, dram.at(-1)!.end - 1n)
   const tag = choose(machine, geometry, fls64(start ^ last))
-  const macro = macroOf(tag)
-  const hypPhysvirtOffset = wrap64(dram[0]!.start - applyMacro(macro, start))
-  return { ...sizes, ...tag, vaMask: macro.mask, ...common, ...given, hypPhysvirtOffset }
+  const layout: HypLayout = { ...sizes, ...tag, vaMask: macroOf(tag).mask, ...common, ...given }
+  return { ...layout, hypPhysvirtOffset: physvirtOffsetOf(layout)! }
 }
 
 /**
@@ -159,7 +159,7 @@ function chooseTag(machine: Machine, { generation, hypVaBits }: Geometry, dramBi
 function fixedTag({ tagVal }: Machine, tagLsb: number, expected: bigint, generation: Generation): Tag {
   if (tagVal !== undefined && tagVal !== expected) {
     failTag(
-      `.tagVal: expected ${formatU64(expected)} with tag_lsb ${tagLsb} (generation ${generation} draws no random bits here), got ${formatU64(tagVal)}`,
+      `.tagVal: expected ${formatU64(expected)} with tag_lsb ${tagLsb} (the layout algorithm of Linux ${algorithmRange(generation)} draws no random bits here), got ${formatU64(tagVal)}`,
     )
   }
   return { tagLsb, tagVal: expected }

@@ -2,9 +2,8 @@ import { HypvaError } from '../errors.js'
 import { describe } from '../u64.js'
 import type { Generation } from './types.js'
 
-/** What one generation of kernels does, as data: KERNEL-FACTS sections 1 and 3, one row a generation. */
-export interface GenerationRules {
-  readonly generation: Generation
+/** What one generation of kernels does, as data: KERNEL-FACTS sections 1 and 3. */
+interface GenerationRules {
   /**
    * How mask and tag are chosen. `mask`: all of the kernel's VA bits, no tag. `high-or-low`: one of two masks, no tag.
    * `tag-or-mask`: mask and tag, but a mask alone when DRAM leaves no bit between it and the region bit. `tag`: always both.
@@ -23,14 +22,14 @@ export interface GenerationRules {
   /** 52 bits in use and a host below EL2: the linear region is capped at 2^51 bytes (88053ec8cb1b). */
   readonly cap51: boolean
   /** KIMAGE_VADDR - PAGE_END in bytes, where the generation alone tells it: modules live below the image. */
-  readonly kimageGap?: bigint
+  readonly kimageGap?: bigint | undefined
 }
 
 const MIB = 1n << 20n
 
-const RULES: readonly GenerationRules[] = [
-  {
-    generation: '3.11',
+/** The rules of Linux 3.11, and what each later generation changes. */
+const CHANGES: Readonly<Record<Generation, Partial<GenerationRules>>> = {
+  '3.11': {
     formula: 'mask',
     width: 'build',
     random: 'never',
@@ -39,130 +38,58 @@ const RULES: readonly GenerationRules[] = [
     biasedPhysOffset: false,
     cap51: false,
   },
-  {
-    generation: '4.8',
-    formula: 'high-or-low',
-    width: 'build',
-    random: 'never',
-    linearMap: 'top',
-    pageEnd: 'none',
-    biasedPhysOffset: false,
-    cap51: false,
-  },
-  {
-    generation: '4.17',
-    formula: 'tag-or-mask',
-    width: 'build',
-    random: 'always',
-    linearMap: 'top',
-    pageEnd: 'none',
-    biasedPhysOffset: false,
-    cap51: false,
-  },
-  {
-    generation: '5.4',
-    formula: 'tag-or-mask',
-    width: 'actual',
-    random: 'always',
-    linearMap: 'bottom',
-    pageEnd: 'vabits-actual',
-    biasedPhysOffset: false,
-    cap51: false,
-  },
-  {
-    generation: '5.6',
-    formula: 'tag',
-    width: 'actual',
-    random: 'always',
-    linearMap: 'bottom',
-    pageEnd: 'vabits-actual',
-    biasedPhysOffset: false,
-    cap51: false,
-  },
-  {
-    generation: '5.9',
-    formula: 'tag',
-    width: 'actual',
-    random: 'randomize-base',
-    linearMap: 'bottom',
-    pageEnd: 'vabits-actual',
-    biasedPhysOffset: false,
-    cap51: false,
-  },
-  {
-    generation: '5.11',
-    formula: 'tag',
-    width: 'actual',
-    random: 'randomize-base',
-    linearMap: 'bottom',
-    pageEnd: 'va-bits-min',
-    biasedPhysOffset: true,
-    cap51: false,
-    kimageGap: 256n * MIB,
-  },
-  {
-    generation: '5.12',
-    formula: 'tag',
-    width: 'actual',
-    random: 'randomize-base',
-    linearMap: 'bottom',
-    pageEnd: 'va-bits-min',
-    biasedPhysOffset: true,
-    cap51: false,
-    kimageGap: 256n * MIB,
-  },
-  {
-    // 5.15 to 6.19 had gaps of 256 MiB, 128 MiB and 2 GiB: the generation does not tell which.
-    generation: '5.15',
-    formula: 'tag',
-    width: 'actual',
-    random: 'randomize-base',
-    linearMap: 'bottom',
-    pageEnd: 'va-bits-min',
-    biasedPhysOffset: true,
-    cap51: true,
-  },
-  {
-    generation: '7.0',
-    formula: 'tag',
-    width: 'actual-or-48',
-    random: 'randomize-base',
-    linearMap: 'bottom',
-    pageEnd: 'va-bits-min',
-    biasedPhysOffset: true,
-    cap51: true,
-    kimageGap: 2048n * MIB,
-  },
-]
+  '4.8': { formula: 'high-or-low' },
+  '4.17': { formula: 'tag-or-mask', random: 'always' },
+  '5.4': { width: 'actual', linearMap: 'bottom', pageEnd: 'vabits-actual' },
+  '5.6': { formula: 'tag' },
+  '5.9': { random: 'randomize-base' },
+  '5.11': { pageEnd: 'va-bits-min', biasedPhysOffset: true, kimageGap: 256n * MIB },
+  // hyp_physvirt_offset exists from here on.
+  '5.12': {},
+  // 5.15 to 6.19 had gaps of 256 MiB, 128 MiB and 2 GiB: the generation does not tell which.
+  '5.15': { cap51: true, kimageGap: undefined },
+  '7.0': { width: 'actual-or-48', kimageGap: 2048n * MIB },
+}
+
+const RULES = new Map<Generation, GenerationRules>()
+let rules = {} as GenerationRules
+for (const generation of Object.keys(CHANGES) as Generation[]) {
+  rules = { ...rules, ...CHANGES[generation] }
+  RULES.set(generation, rules)
+}
 
 /**
  * Every generation, oldest first.
  * @example
  * GENERATIONS.includes('5.15') // true
  */
-export const GENERATIONS: readonly Generation[] = RULES.map((rules) => rules.generation)
+export const GENERATIONS: readonly Generation[] = [...RULES.keys()]
 
 /** The rules of `generation`. */
 export function rulesOf(generation: Generation): GenerationRules {
-  return RULES.find((rules) => rules.generation === generation)!
+  return RULES.get(generation)!
+}
+
+/** The version before 7.0, the only generation that begins a series. */
+const BEFORE_7_0 = '6.19'
+
+/** The mainline versions that a generation covers: "5.6 to 5.8", "5.11", "7.0 and later". */
+export function algorithmRange(generation: Generation): string {
+  const next = GENERATIONS[GENERATIONS.indexOf(generation) + 1]
+  if (next === undefined) return `${generation} and later`
+  const last = lastBefore(next)
+  return last === generation ? last : `${generation} to ${last}`
+}
+
+/** The version before the first of a generation: 5.8 for 5.9. */
+function lastBefore(generation: Generation): string {
+  const [major, minor] = generation.split('.').map(Number)
+  return minor === 0 ? BEFORE_7_0 : `${major}.${minor! - 1}`
 }
 
 /** Whether `generation` is `first` or a later one. */
 export function isSince(generation: Generation, first: Generation): boolean {
   return GENERATIONS.indexOf(generation) >= GENERATIONS.indexOf(first)
-}
-
-/**
- * A generation by its name.
- * @throws HypvaError `HYPVA_KERNEL_VERSION` naming the generations there are
- */
-export function parseGeneration(name: string): Generation {
-  const generation = GENERATIONS.find((known) => known === name)
-  if (generation !== undefined) return generation
-  throw new HypvaError(
-    'HYPVA_KERNEL_VERSION',
-    `generation: expected one of ${GENERATIONS.join(', ')} (the first mainline version of each), got ${describe(name)}`,
-  )
 }
 
 /**

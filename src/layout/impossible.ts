@@ -1,28 +1,29 @@
 import { formatU64, type Range, wrap64 } from '../u64.js'
 import { linearSizeOf, memstartAlignOf, physOffsetBiasOf, widthsOf } from './address-space.js'
 import { isSince } from './generations.js'
-import { joinTouching } from './ranges.js'
+import { joinTouching, rangeText } from './ranges.js'
+import { imageInMemory } from './spaces.js'
 import type { HypLayout } from './types.js'
 
-/** A field that cannot be what it is on any machine. */
+/** A field with a value that it has on no machine. */
 export interface Impossibility {
   readonly field: keyof HypLayout
-  /** Where in the layout it stands: `idmap`, `dram[1].end`. */
+  /** Where in the layout: `idmap`, `dram[1].end`. */
   readonly path: string
-  /** What stands there: a bigint, or a range. */
+  /** The value: a bigint, or a range. */
   readonly value: bigint | Range
-  /** The fields that say otherwise; none where only the architecture or the kernel's build does. */
+  /** The fields that contradict it; none where the architecture or the kernel's build does. */
   readonly against: readonly (keyof HypLayout)[]
-  /** Nothing has this value, whatever the other fields are. */
+  /** The value is impossible whatever the other fields are. */
   readonly alone?: boolean
-  /** What is wrong, with the numbers; stands behind `path` and a colon. */
+  /** The mistake, with the numbers; follows `path` and a colon in a message. */
   readonly text: string
-  /** What it would have to be: "must lie in DRAM, 0x40000000–0xbfffffff". */
+  /** The condition it breaks: "must lie in DRAM, 0x40000000–0xbfffffff". */
   readonly wanted: string
 }
 
 /** Bits of a physical address with LPA or LPA2; no arm64 machine has more (PHYS_MASK of the largest build). */
-export const MAX_PHYS_BITS = 52
+const MAX_PHYS_BITS = 52
 const PHYS_END = 1n << BigInt(MAX_PHYS_BITS)
 
 /** MIN_KIMG_ALIGN. A virtual address of the image equals its physical address modulo this, KASLR or not. */
@@ -30,10 +31,10 @@ const KIMAGE_ALIGN = 0x200000n
 
 /** The smallest linear map that a kernel has: 16K pages with 36 bits. */
 const SMALLEST_LINEAR_MAP = 1n << 35n
-/** No kernel of 5.15 or later has a larger one below EL2 (88053ec8cb1b); what is larger is judged as if it had this size. */
+/** No kernel of 5.15 or later has a larger one below EL2 (88053ec8cb1b); larger ones are judged as if they had this size. */
 const LARGEST_LINEAR_MAP = 1n << 51n
 
-/** Looks at the fields that are known, and finds nothing where one it needs is not. */
+/** A check of the known fields; it finds nothing where a field that it needs is not known. */
 type Rule = (facts: Partial<HypLayout>) => Impossibility | undefined
 
 /** The idmap page is a page. */
@@ -141,13 +142,6 @@ const imageNotAligned: Rule = (facts) => {
   }
 }
 
-/** Where the image lies in memory, if the layout tells. It may lie where no memory can be. */
-export function imageInMemory({ image, kimageVoffset }: Partial<HypLayout>): Range | undefined {
-  if (image === undefined || kimageVoffset === undefined) return undefined
-  const start = wrap64(image.start - kimageVoffset)
-  return { start, end: start + (image.end - image.start) }
-}
-
 /** The image is one piece of DRAM; touching banks are one. */
 const imageNotInDram: Rule = (facts) => {
   const { image, dram } = facts
@@ -193,7 +187,7 @@ const idmapNotInDram: Rule = ({ idmap, dram }) => {
   }
 }
 
-/** The last word on the idmap page, where nothing is known that it could lie in. */
+/** Checks the idmap page where the layout has neither DRAM nor image that it could lie in. */
 const idmapNotPhysical: Rule = ({ idmap }) => {
   if (idmap === undefined || idmap < PHYS_END) return undefined
   return {
@@ -238,8 +232,8 @@ const physOffsetAboveDram: Rule = (facts) => {
 }
 
 /**
- * What no machine has: addresses that are no physical ones, an image or an idmap page outside of DRAM, a kernel that keeps none
- * of its alignments. One rule for each, those about one field before those about several.
+ * One rule for each thing that no machine has, such as an idmap page outside DRAM or an image that is not aligned. Rules about
+ * one field come before those about several.
  */
 export const IMPOSSIBLE: readonly Rule[] = [
   idmapNotAligned,
@@ -254,10 +248,6 @@ export const IMPOSSIBLE: readonly Rule[] = [
   idmapNotPhysical,
   physOffsetAboveDram,
 ]
-
-function rangeText({ start, end }: Range): string {
-  return `${formatU64(start)}–${formatU64(end - 1n)}`
-}
 
 /** A machine has few banks, a crafted file may have a million. */
 const MOST_BANKS = 8

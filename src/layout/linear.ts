@@ -7,7 +7,7 @@ export function linearOfPhys(pageOffset: bigint, physOffset: bigint, pa: bigint)
 }
 
 /** Where the linear map puts physical memory, when a layout says enough for it. */
-export interface LinearMemory {
+interface LinearMemory {
   /** Linear VAs of the DRAM banks, one range a bank, in the order of `dram`. */
   readonly banks: readonly Range[]
   /** high_memory - 1: the linear VA of DRAM's last byte. */

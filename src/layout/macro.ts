@@ -7,7 +7,7 @@ import type { HypLayout } from './types.js'
  * kern_hyp_va(x) = (x AND mask) + tag. In every layout that a kernel has had the two share no bit, and the sum is the OR of
  * the C code; a layout with a `tag` of its own relies on the carry.
  */
-export interface Macro {
+interface Macro {
   readonly mask: bigint
   readonly tag: bigint
 }

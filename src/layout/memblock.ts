@@ -1,6 +1,7 @@
 import { HypvaError } from '../errors.js'
 import { formatU64, type Range, wrap64 } from '../u64.js'
 import { clip, joinTouching } from './ranges.js'
+import { imageInMemory } from './spaces.js'
 import type { Machine } from './types.js'
 
 /** What decides how much memory fits, in bytes: `Geometry` in compute.ts explains each. */
@@ -58,9 +59,9 @@ function around(memstart: bigint, banks: readonly Range[], size: bigint, physOff
   return { dram: clip(banks, memstart, memstart + size), physOffset }
 }
 
-function physicalImageEnd({ image, kimageVoffset, idmap, pageSize }: Machine): bigint {
-  if (image === undefined || kimageVoffset === undefined) return idmap + BigInt(pageSize)
-  return wrap64(image.end - kimageVoffset)
+function physicalImageEnd(machine: Machine): bigint {
+  const { idmap, pageSize } = machine
+  return imageInMemory(machine)?.end ?? idmap + BigInt(pageSize)
 }
 
 function lost({ dram, physOffset }: Memory, size: bigint, bias: bigint): string {

@@ -1,8 +1,9 @@
 import { formatU64, lowMask } from '../u64.js'
 import { rulesOf } from './generations.js'
-import { imageInMemory } from './impossible.js'
 import { linearMemory } from './linear.js'
 import { applyMacro, hypVaEnd, hypVaRange, macroOf } from './macro.js'
+import { rangeText } from './ranges.js'
+import { imageInMemory } from './spaces.js'
 import type { HypLayout } from './types.js'
 
 /** What is wrong with a layout; stable names for programs. */
@@ -51,7 +52,7 @@ function imageOutsideDram(layout: HypLayout): LayoutProblem | undefined {
   const { dram } = layout
   if (memory === undefined || dram === undefined) return undefined
   if (dram.some(({ start, end }) => start <= memory.start && memory.end <= end)) return undefined
-  const message = `by kimageVoffset the kernel image is at ${formatU64(memory.start)}–${formatU64(memory.end - 1n)}, which is not in one bank of dram: one of them is of another boot`
+  const message = `by kimageVoffset the kernel image is at ${rangeText(memory)}, which is not in one bank of dram: one of them is of another boot`
   return { kind: 'image-outside-dram', message }
 }
 
@@ -61,7 +62,7 @@ function idmapOutsideImage(layout: HypLayout): LayoutProblem | undefined {
   const { idmap } = layout
   if (memory === undefined || idmap === undefined) return undefined
   if (memory.start <= idmap && idmap < memory.end) return undefined
-  const message = `the idmap page ${formatU64(idmap)} is not in the kernel image, which by kimageVoffset is at ${formatU64(memory.start)}–${formatU64(memory.end - 1n)}`
+  const message = `the idmap page ${formatU64(idmap)} is not in the kernel image, which by kimageVoffset is at ${rangeText(memory)}`
   return { kind: 'idmap-outside-image', message }
 }
 

@@ -1,4 +1,14 @@
-import type { Range } from '../u64.js'
+import { formatU64, type Range } from '../u64.js'
+
+/** First and last address, for a message: `0x40000000–0xbfffffff`. */
+export function rangeText({ start, end }: Range): string {
+  return `${formatU64(start)}–${formatU64(end - 1n)}`
+}
+
+/** By their starts, ascending. */
+export function inOrder<T extends { readonly start: bigint }>(ranges: readonly T[]): T[] {
+  return ranges.toSorted((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+}
 
 /** Ascending ranges with the touching ones joined, as memblock keeps its banks. */
 export function joinTouching(ranges: readonly Range[]): Range[] {

@@ -4,7 +4,8 @@ import { rulesOf } from './generations.js'
 import { linearMemory } from './linear.js'
 import { applyMacro, hypVaEnd, macroOf } from './macro.js'
 import { privatePlace } from './private-range.js'
-import { clip, subtract } from './ranges.js'
+import { clip, inOrder, subtract } from './ranges.js'
+import { linkedImage } from './spaces.js'
 import type { HypLayout } from './types.js'
 
 /** What a range of an address space is for. */
@@ -35,11 +36,13 @@ export type RegionKind =
   /** Bits above the hyp VA bits are set. */
   | 'out-of-range'
 
-/** A part of the kernel's or of EL2's address space, or what an address in none of them is. */
+/** A part of the kernel's or of EL2's address space; for an address in no known part, the reason why it is in none. */
 export interface Region {
   readonly kind: RegionKind
   /** Where it lies, when the layout tells; half-open. */
   readonly range?: Range
+  /** Which of the layout's DRAM banks it is, counted from 0; only for `linear` and `hyp-linear` in DRAM. */
+  readonly bank?: number
   /** One line for people. */
   readonly text: string
 }
@@ -53,7 +56,7 @@ export interface LocatedRegion extends Region {
 const MAX_VA_BITS = 52
 
 /**
- * What is known of the kernel's address space, in address order and without overlaps. A layout that says little gives a
+ * The known parts of the kernel's address space, in address order and without overlaps. A layout that says little gives a
  * short list; `kernel-other` is not listed.
  * @example
  * kernelRegions(layout).at(-1).kind // 'image'
@@ -71,11 +74,11 @@ export function kernelRegions(layout: HypLayout): LocatedRegion[] {
     regions.push({ kind: 'modules', range: modules, text: 'modules, below the unrandomised image' })
   }
   if (image !== undefined) regions.push({ kind: 'image', range: image, text: 'kernel image, _text to _end' })
-  return inOrder(regions)
+  return regions.sort(byStart)
 }
 
 /**
- * What is known of EL2's address space, in address order; empty in mode vhe, where EL2 is the host's. Ranges overlap only
+ * The known parts of EL2's address space, in address order; empty in mode vhe, where EL2 is the host's. Ranges overlap only
  * in broken layouts, and where the private range can grow into linear memory unnoticed (KERNEL-FACTS section 4).
  * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
  * @example
@@ -83,7 +86,7 @@ export function kernelRegions(layout: HypLayout): LocatedRegion[] {
  */
 export function hypRegions(layout: HypLayout): LocatedRegion[] {
   if (layout.mode === 'vhe') return []
-  return inOrder([...idmapRegion(layout), ...hypLinearRegions(layout), ...privateRegions(layout)])
+  return [...idmapRegion(layout), ...hypLinearRegions(layout), ...privateRegions(layout)].sort(byStart)
 }
 
 /**
@@ -165,7 +168,12 @@ function linearRegions(layout: HypLayout): LocatedRegion[] {
   const holes = whole === undefined ? gaps(banks) : subtract([whole], banks)
   return [
     ...banks.map(
-      (range, i): LocatedRegion => ({ kind: 'linear', range, text: `linear map of ${bankText(layout, i)}` }),
+      (range, bank): LocatedRegion => ({
+        kind: 'linear',
+        range,
+        bank,
+        text: `linear map of ${bankText(layout, bank)}`,
+      }),
     ),
     ...holes.map((range): LocatedRegion => ({ kind: 'linear-hole', range, text: 'linear map, but no DRAM' })),
   ]
@@ -184,17 +192,15 @@ function hypLinearRegions(layout: HypLayout): LocatedRegion[] {
     return [{ kind: 'hyp-linear', range: block, text: 'linear memory at EL2 (where in it DRAM is, is not known)' }]
   }
   return [
-    ...banks.flatMap((bank, i): LocatedRegion[] =>
-      clip([bank], 0n, limit).map((range) => ({
+    ...banks.flatMap((whole, bank): LocatedRegion[] =>
+      clip([whole], 0n, limit).map((range) => ({
         kind: 'hyp-linear',
         range,
-        text: `linear memory at EL2, ${bankText(layout, i)}`,
+        bank,
+        text: `linear memory at EL2, ${bankText(layout, bank)}`,
       })),
     ),
-    ...subtract(
-      [block],
-      inOrder(banks.map((range) => ({ range }))).map(({ range }) => range),
-    ).map(
+    ...subtract([block], inOrder(banks)).map(
       (range): LocatedRegion => ({
         kind: 'hyp-linear-hole',
         range,
@@ -231,11 +237,8 @@ function modulesRange(layout: HypLayout): Range | undefined {
   const { pageEnd, kimageGap } = rulesOf(widths.generation)
   if (pageEnd !== 'va-bits-min') return undefined
   const start = pageEndOf(widths)
-  const { image, kaslrOffset } = layout
-  if (image !== undefined && kaslrOffset !== undefined) {
-    const end = wrap64(image.start - kaslrOffset)
-    return start < end ? { start, end } : undefined
-  }
+  const end = linkedImage(layout)?.start
+  if (end !== undefined) return start < end ? { start, end } : undefined
   return kimageGap === undefined ? undefined : { start, end: start + kimageGap }
 }
 
@@ -256,6 +259,6 @@ function gaps(ranges: readonly Range[]): Range[] {
   return subtract([{ start: ranges[0]!.start, end: ranges.at(-1)!.end }], ranges)
 }
 
-function inOrder<T extends { readonly range: Range }>(regions: readonly T[]): T[] {
-  return regions.toSorted((a, b) => Number(a.range.start - b.range.start))
+function byStart(a: LocatedRegion, b: LocatedRegion): number {
+  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0
 }

@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 import { describe, U64_MAX } from '../u64.js'
-import { FIELDS, type FieldKind, LAYOUT_FIELDS, MACHINE_FIELDS } from './fields.js'
+import { FIELDS, type FieldKind, type FieldName, LAYOUT_FIELDS, MACHINE_FIELDS } from './fields.js'
 
 /** How 64-bit values stand in a value: bigints in objects, quoted hex in JSON. */
 export type WordForm = 'bigint' | 'hex'
@@ -21,7 +21,7 @@ export function machineSchema(form: WordForm): v.GenericSchema {
   return objectSchema(form, MACHINE_FORMAT, MACHINE_FIELDS, (name) => FIELDS[name].machine === 'required')
 }
 
-function objectSchema<Name extends keyof typeof FIELDS>(
+function objectSchema<Name extends FieldName>(
   form: WordForm,
   format: string,
   names: readonly Name[],

@@ -1,12 +1,12 @@
 import * as v from 'valibot'
 import { HypvaError, type HypvaErrorCode, HypvaRangeError, HypvaTypeError } from '../errors.js'
-import { describe, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
+import { describe, formatU64, lowMask, type Range } from '../u64.js'
 import { hypVaBitsOf, pageOffsetOf, physBitsOf, VA_BITS, vaBitsActualChoices } from './address-space.js'
+import type { FieldName } from './fields.js'
 import { generationOf, rulesOf } from './generations.js'
 import { dramNotPhysical, IMPOSSIBLE, idmapNotAligned } from './impossible.js'
-import { linearMemory } from './linear.js'
-import { applyMacro, macroOf } from './macro.js'
 import { layoutSchema, machineSchema, U64, type WordForm } from './schema.js'
+import { physvirtOffsetOf } from './spaces.js'
 import type { HypLayout, Machine, PageSize } from './types.js'
 
 /** A layout out of a value whose 64-bit fields have the given form. Fields that are undefined are dropped. */
@@ -58,11 +58,11 @@ function pathOf(what: string, path: readonly v.IssuePathItem[] | undefined): str
 
 /** Something wrong with a field of a layout or a machine. */
 interface Finding {
-  readonly field: keyof HypLayout | keyof Machine
+  readonly field: FieldName
   /** Where in the field: `dram[1].end`; absent for the field as a whole. */
   readonly path?: string
   /** The fields that it does not fit. */
-  readonly against?: readonly (keyof HypLayout | keyof Machine)[]
+  readonly against?: readonly FieldName[]
   readonly text: string
 }
 
@@ -88,7 +88,7 @@ function checkMachineFields(machine: Machine): void {
   checkPossible(machine)
 }
 
-/** A kernel computes a broken layout of an unlucky machine, but of none that there cannot be. */
+/** A kernel computes a broken layout on an unlucky machine; but a description of a machine that cannot exist is wrong. */
 function checkPossible(machine: Machine): void {
   const { kernel, randomizeBase: _, random: __, vaBitsActual = machine.vaBits, ...fields } = machine
   const generation = machine.generation ?? generationOf(kernel!)
@@ -125,10 +125,10 @@ function checkPhysical({ dram, idmap, pageSize, vaBits }: Machine): void {
   if (idmap >> BigInt(bits) !== 0n) failMachine({ field: 'idmap', against, text: `${formatU64(idmap)} ${beyond}` })
 }
 
-/** No kernel has more bits of virtual address, and none more of physical ones. */
+/** No kernel has more than 52 bits of address, virtual or physical. */
 const MOST_IMAGE = 1n << 52n
 
-/** What cannot be so large: the segments of the kernels hold sizes of 64 bits, and every sum of these stays far below. */
+/** Bounds banks and image, so that no sum of sizes comes near 2^64. */
 function checkSizes(layout: HypLayout): void {
   const found = dramNotPhysical(layout)
   if (found !== undefined) failLayout(found)
@@ -269,11 +269,9 @@ function checkDerivedWidths({ generation, vaBits, vaBitsActual, hypVaBits, pageO
 
 /** hypPhysvirtOffset follows from tag and linear map: where the layout has it as well, it must agree. */
 function checkPhysvirtOffset(layout: HypLayout): void {
-  const { hypPhysvirtOffset, dram } = layout
-  const memory = linearMemory(layout)
-  if (hypPhysvirtOffset === undefined || memory === undefined) return
-  const derived = wrap64(dram![0]!.start - applyMacro(macroOf(layout), memory.banks[0]!.start))
-  if (hypPhysvirtOffset === derived) return
+  const { hypPhysvirtOffset } = layout
+  const derived = physvirtOffsetOf(layout)
+  if (hypPhysvirtOffset === undefined || derived === undefined || hypPhysvirtOffset === derived) return
   const from = '(from pageOffset, physOffset, dram, tagLsb and tagVal)'
   failLayout({
     field: 'hypPhysvirtOffset',

@@ -1,7 +1,9 @@
+import { algorithmRange } from '../layout/generations.js'
 import { macroOf } from '../layout/macro.js'
 import { layoutProblems } from '../layout/problems.js'
-import { clip, subtract, within } from '../layout/ranges.js'
+import { clip, inOrder, rangeText, subtract, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion } from '../layout/regions.js'
+import { convert } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ProposalVerdict } from '../proposals/check.js'
 import { compileSegments, type DirectedSegment } from '../translate/directions.js'
@@ -26,6 +28,20 @@ export type BoxKind =
   | 'collision'
   /** Memory without a hyp VA, and memory that is given up at boot. */
   | 'lost'
+
+/** What the legend of a picture calls each kind. */
+export const LEGEND: Readonly<Record<BoxKind, string>> = {
+  linear: 'linear memory',
+  image: 'kernel image',
+  modules: 'modules',
+  idmap: 'idmap',
+  private: 'private',
+  vmemmap: 'page metadata',
+  hole: 'linear, no memory',
+  gap: 'unused',
+  collision: 'collision',
+  lost: 'not mapped',
+}
 
 /** A stretch of one address space, in the order of addresses. */
 export interface Box {
@@ -76,10 +92,7 @@ export function sceneOf(subject: Subject): Scene {
   const dropped = verdict?.banks.flatMap((bank) => bank.dropped) ?? []
   const remarks = [
     ...problems.map(({ message }) => message),
-    ...dropped.map(
-      ({ start, end }) =>
-        `physical ${formatU64(start)}–${formatU64(end - 1n)} is given up at boot: the linear map cannot hold it`,
-    ),
+    ...dropped.map((range) => `physical ${rangeText(range)} is given up at boot: the linear map cannot hold it`),
   ]
   const title = verdict?.name ?? layout.proposal ?? titleOf(layout)
   const sound = verdict?.sound ?? (left.some(({ kind }) => kind === 'linear') ? problems.length === 0 : undefined)
@@ -124,8 +137,7 @@ function collisionsOf(layout: HypLayout, segments: readonly DirectedSegment[]): 
     .flatMap((segment) =>
       clip([ends(segment).right], page.start, page.end).map((right) => {
         const left = { start: wrap64(right.start - segment.delta), end: wrap64(right.end - segment.delta) }
-        const phys = wrap64(left.start - layout.pageOffset! + layout.physOffset!)
-        return { left, right, harmless: phys === right.start }
+        return { left, right, harmless: convert(layout, 'linear', 'phys', left.start) === right.start }
       }),
     )
 }
@@ -174,8 +186,7 @@ function rightBoxes(layout: HypLayout, collisions: readonly Meeting[]): Box[] {
   const edges = [...new Set(regions.flatMap(({ range }) => [range.start, range.end]))].sort((a, b) => (a < b ? -1 : 1))
   const boxes: Box[] = []
   const covering = new Covering(regions)
-  const harmless = collisions.filter((collision) => collision.harmless).map(({ right }) => right)
-  harmless.sort((a, b) => (a.start < b.start ? -1 : 1))
+  const harmless = inOrder(collisions.filter((collision) => collision.harmless).map(({ right }) => right))
   edges.slice(1).forEach((end, i) => {
     const range = { start: edges[i]!, end }
     if (!covering.moveTo(range)) return
@@ -249,8 +260,7 @@ function boxOf(region: LocatedRegion): Box {
   return box(kind, region.range, title, short)
 }
 
-function linearTitle({ text }: LocatedRegion): readonly [title: string, short: string] {
-  const bank = /DRAM bank (\d+)/.exec(text)?.[1]
+function linearTitle({ bank }: LocatedRegion): readonly [title: string, short: string] {
   return bank === undefined ? ['linear memory', 'linear'] : [`linear memory, bank ${bank}`, `bank ${bank}`]
 }
 
@@ -273,7 +283,7 @@ function withGaps(boxes: readonly Box[]): Box[] {
 }
 
 function titleOf({ generation }: HypLayout): string {
-  return generation === undefined ? 'EL2 layout' : `EL2 layout of Linux ${generation}`
+  return generation === undefined ? 'EL2 layout' : `EL2 layout, algorithm of Linux ${algorithmRange(generation)}`
 }
 
 function modeText({ mode, pageSize, vaBits, vaBitsActual = vaBits }: HypLayout): string {

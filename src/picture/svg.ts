@@ -1,5 +1,5 @@
 import type { Range } from '../u64.js'
-import { type Box, type BoxKind, type Ribbon, type Scene, type Subject, sceneOf, weightOf } from './scene.js'
+import { type Box, type BoxKind, LEGEND, type Ribbon, type Scene, type Subject, sceneOf, weightOf } from './scene.js'
 import { sizeText } from './size.js'
 
 // Geometry, in user units; text is sized for a page that shows one as a CSS pixel.
@@ -34,16 +34,7 @@ const COLOURS: Readonly<Record<BoxKind, string>> = {
   lost: '#d55e00',
 }
 
-const LEGEND: readonly (readonly [BoxKind, string])[] = [
-  ['linear', 'linear memory'],
-  ['image', 'kernel image'],
-  ['idmap', 'idmap'],
-  ['private', 'private'],
-  ['vmemmap', 'page metadata'],
-  ['hole', 'linear, no memory'],
-  ['collision', 'collision'],
-  ['lost', 'not mapped'],
-]
+const IN_LEGEND: readonly BoxKind[] = ['linear', 'image', 'idmap', 'private', 'vmemmap', 'hole', 'collision', 'lost']
 
 const STYLE = `
 .hypva{--bg:#ffffff;--fg:#1a1a1a;--dim:#595959;--tint:.2;--ribbon:.16;--bad:#b04a00;--good:#00694d}
@@ -80,7 +71,7 @@ export function renderSvg(subject: Subject): string {
   const leftScale = new Scale(left)
   const rightScale = new Scale(right)
   const remarks = scene.remarks.flatMap((remark) => wrap(remark, 145))
-  const legend = LEGEND.filter(([kind]) => [...scene.left, ...scene.right].some((box) => box.kind === kind))
+  const legend = IN_LEGEND.filter((kind) => [...scene.left, ...scene.right].some((box) => box.kind === kind))
   const below = TOP + tall + 40
   const height = below + 28 + remarks.length * LINE + (remarks.length > 0 ? 26 : 0)
   const parts = [
@@ -259,9 +250,10 @@ function stub({ y, height }: Placed): string {
   return `<path d="M${from} ${middle}H${end}m-5 -5l10 10m0 -10l-10 10" fill="none" stroke="${COLOURS.lost}" stroke-width="2"/>`
 }
 
-function legendRow(entries: readonly (readonly [BoxKind, string])[], y: number): string[] {
+function legendRow(kinds: readonly BoxKind[], y: number): string[] {
   let x = MARGIN
-  return entries.flatMap(([kind, name]) => {
+  return kinds.flatMap((kind) => {
+    const name = LEGEND[kind]
     const at = x
     x += 30 + name.length * 7.6 + 14
     const fill =

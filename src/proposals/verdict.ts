@@ -2,7 +2,8 @@ import type { Geometry } from '../layout/compute.js'
 import { hypVaEnd, hypVaRange, macroOf } from '../layout/macro.js'
 import { type PrivatePlace, privatePlace } from '../layout/private-range.js'
 import { layoutProblems, refusedAtStartUp } from '../layout/problems.js'
-import { clip, joinTouching, sizeOf, subtract } from '../layout/ranges.js'
+import { clip, inOrder, joinTouching, rangeText, sizeOf, subtract } from '../layout/ranges.js'
+import { convert } from '../layout/spaces.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import { compileSegments } from '../translate/directions.js'
 import { formatU64, type Range, wrap64 } from '../u64.js'
@@ -154,7 +155,7 @@ export function verdictOf(machine: Machine, named: NamedLayout): Verdict {
   const collisions = hyp.flatMap((memory) => collisionsOf(layout, memory, idmap))
   const capacity = capacityOf(layout, linearSize)
   const congruent = congruentSet(layout, geometry, idmap)
-  const occupied = joinTouching(hyp.toSorted((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0)))
+  const occupied = joinTouching(inOrder(hyp))
   const privateNvhe = privateVerdict(layout, 'down', linearSize, occupied)
   const privatePkvm = privateVerdict(layout, 'up', linearSize, occupied)
   const reasons = [
@@ -212,7 +213,7 @@ function collisionsOf(layout: HypLayout, memory: MappedMemory, idmap: Range): Co
   return clip([memory], idmap.start, idmap.end).map((hyp) => {
     const start = wrap64(hyp.start - memory.delta)
     const phys = { start, end: start + (hyp.end - hyp.start) }
-    const linearStart = wrap64(start - layout.physOffset!) | layout.pageOffset!
+    const linearStart = convert(layout, 'phys', 'linear', start)!
     const linear = { start: linearStart, end: linearStart + (hyp.end - hyp.start) }
     return { hyp, linear, phys, harmless: start === hyp.start }
   })
@@ -292,8 +293,4 @@ function privateRoom(place: PrivateVerdict | undefined, page: bigint): Reason[] 
   }
   const message = `private mappings begin at ${formatU64(place.start)} and grow ${place.grows}, into linear memory at hyp VA ${rangeText(place.meets)}`
   return [{ kind: 'private-collision', message }]
-}
-
-function rangeText({ start, end }: Range): string {
-  return `${formatU64(start)}–${formatU64(end - 1n)}`
 }

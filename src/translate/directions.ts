@@ -1,20 +1,11 @@
 import type { Segment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
-import { applyMacro, hypVaEnd, type Macro, macroOf } from '../layout/macro.js'
+import { hypVaEnd, macroOf } from '../layout/macro.js'
+import { inOrder, subtract } from '../layout/ranges.js'
+import { type ConcreteSpace, convert, imageInMemory, missingFields, type Space } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, type Range, U64_MAX, wrap64 } from '../u64.js'
-
-/**
- * The views an address can be taken in. `kernel` is the run-time kernel's own: a linear-map or an image address. `link` is
- * what System.map and vmlinux say: the image address without the KASLR offset.
- */
-export type Space = 'kernel' | 'linear' | 'image' | 'link' | 'phys' | 'hyp'
-
-export const SPACES: readonly Space[] = ['kernel', 'linear', 'image', 'link', 'phys', 'hyp']
-
-/** A space in which an address has one meaning: `kernel` is `linear` or `image`, depending on the address. */
-export type ConcreteSpace = Exclude<Space, 'kernel'>
 
 /** A segment of a direction, with what its addresses are before and after. */
 export interface DirectedSegment extends Segment {
@@ -52,7 +43,7 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
       for (const targetSpace of to === 'hyp' && layout.mode === 'vhe'
         ? sameView(sourceSpace, piece)
         : targetsOf(piece, target)) {
-        const missing = [...offsets.missing(sourceSpace), ...offsets.missing(targetSpace)]
+        const missing = [...missingFields(layout, sourceSpace), ...missingFields(layout, targetSpace)]
         for (const field of missing) wanting.add(field)
         if (missing.length > 0) continue
         for (const segment of directed(offsets, piece, sourceSpace, targetSpace)) segments.push(segment)
@@ -81,7 +72,7 @@ export function hypLooksLikeNumbers({ mode, tag, tagVal }: HypLayout): boolean {
 }
 
 /** The segments that lead into a space, and what the layout lacks for some of its source spaces. */
-export interface Directions {
+interface Directions {
   readonly segments: readonly DirectedSegment[]
   /** The source spaces that the layout does not lead from, with what it lacks or what is wrong with it. */
   readonly refusals: readonly { readonly from: Space; readonly error: HypvaError }[]
@@ -104,7 +95,7 @@ export function compileDirections(layout: HypLayout, from: Space | undefined, to
     }
   }
   if (refusals.length === sources.length) throw refusals[0]!.error
-  return { segments: segments.sort((a, b) => (a.start < b.start ? -1 : 1)), refusals }
+  return { segments: inOrder(segments), refusals }
 }
 
 /** With VHE the host itself runs at EL2: hyp addresses are kernel addresses. */
@@ -115,8 +106,9 @@ function canonical(layout: HypLayout, space: Space): Space {
 /** All memory that the layout knows, in pieces that are the image or are not. */
 function memory(layout: HypLayout): Piece[] {
   const banks: Piece[] = (layout.dram ?? []).map(({ start, end }) => ({ start, end, image: false }))
-  const image = imagePiece(layout)
-  return image === undefined ? banks : [...banks.flatMap((bank) => without(bank, image)), image]
+  const image = imageInMemory(layout)
+  if (image === undefined) return banks
+  return [...subtract(banks, [image]).map((part) => ({ ...part, image: false })), { ...image, image: true }]
 }
 
 /** The fields whose absence leaves memory out that the direction speaks of. */
@@ -143,13 +135,14 @@ function sameView(source: ConcreteSpace, piece: Piece): ConcreteSpace[] {
   return source === 'linear' || source === 'image' ? [source] : targetsOf(piece, 'kernel')
 }
 
+/** The segments of a piece of memory, by the formulas from physical addresses to either space. */
 function directed(offsets: Offsets, piece: Piece, from: ConcreteSpace, to: ConcreteSpace): DirectedSegment[] {
   const blocks = offsets.uniform(piece)
   const reached = from === 'hyp' || to === 'hyp' ? blocks.flatMap((block) => offsets.reached(block)) : blocks
   return reached.flatMap((block) => {
-    const start = wrap64(block.start + offsets.offset(from, block.start))
+    const start = offsets.address(from, block.start)
     const size = block.end - block.start
-    const delta = wrap64(offsets.offset(to, block.start) - offsets.offset(from, block.start))
+    const delta = wrap64(offsets.address(to, block.start) - start)
     const room = U64_MAX + 1n - start
     if (size <= room) return [{ start, end: start + size, delta, from, to }]
     // A range that wraps past 2^64 is two.
@@ -160,79 +153,26 @@ function directed(offsets: Offsets, piece: Piece, from: ConcreteSpace, to: Concr
   })
 }
 
-function imagePiece(layout: HypLayout): Piece | undefined {
-  const { image, kimageVoffset } = layout
-  if (image === undefined || kimageVoffset === undefined) return undefined
-  const start = wrap64(image.start - kimageVoffset)
-  return { start, end: start + (image.end - image.start), image: true }
-}
-
-/** The parts of `piece` outside `hole`. */
-function without(piece: Piece, hole: Range): Piece[] {
-  if (hole.end <= piece.start || hole.start >= piece.end) return [piece]
-  const parts: Piece[] = []
-  if (piece.start < hole.start) parts.push({ ...piece, end: hole.start })
-  if (hole.end < piece.end) parts.push({ ...piece, start: hole.end })
-  return parts
-}
-
-/** What is added to a physical address to get its address in each space. */
+/** The addresses of physical memory in each space. */
 class Offsets {
   private readonly layout: HypLayout
-  private readonly macro: Macro
-  /** pageOffset - physOffset when both are known: physical to linear. */
-  private readonly linear: bigint | undefined
+  private readonly mask: bigint
   /** Blocks that all pieces were cut into, beyond one a piece. */
   private cuts = 0
 
   constructor(layout: HypLayout) {
     this.layout = layout
-    this.macro = macroOf(layout)
-    const { pageOffset, physOffset } = layout
-    this.linear = pageOffset !== undefined && physOffset !== undefined ? wrap64(pageOffset - physOffset) : undefined
+    this.mask = macroOf(layout).mask
   }
 
-  missing(space: ConcreteSpace): Field[] {
-    const { layout } = this
-    const absent = (...fields: Field[]) => fields.filter((field) => layout[field] === undefined)
-    switch (space) {
-      case 'linear':
-        return absent('pageOffset', 'physOffset')
-      case 'hyp':
-        return this.linear === undefined && layout.hypPhysvirtOffset === undefined
-          ? absent('pageOffset', 'physOffset', 'hypPhysvirtOffset')
-          : []
-      case 'image':
-        return absent('kimageVoffset')
-      case 'link':
-        return absent('kimageVoffset', 'kaslrOffset')
-      default:
-        return []
-    }
-  }
-
-  /** The offset of a space at one physical address; only for spaces of which nothing is missing. */
-  offset(space: ConcreteSpace, phys: bigint): bigint {
-    const { layout } = this
-    switch (space) {
-      case 'linear':
-        return this.linear!
-      case 'hyp': {
-        if (this.linear === undefined) return wrap64(-layout.hypPhysvirtOffset!)
-        return wrap64(applyMacro(this.macro, wrap64(phys + this.linear)) - phys)
-      }
-      case 'image':
-        return layout.kimageVoffset!
-      case 'link':
-        return wrap64(layout.kimageVoffset! - layout.kaslrOffset!)
-      default:
-        return 0n
-    }
+  /** The address of a byte of memory in a space of which the layout lacks no field. */
+  address(space: ConcreteSpace, phys: bigint): bigint {
+    return convert(this.layout, 'phys', space, phys)!
   }
 
   /** The part of a uniform block that has hyp VAs: an added tag can carry its end beyond the last of them. */
   reached(block: Range): Range[] {
-    const limit = hypVaEnd(this.layout) - wrap64(block.start + this.offset('hyp', block.start))
+    const limit = hypVaEnd(this.layout) - this.address('hyp', block.start)
     if (limit >= block.end - block.start) return [block]
     return limit <= 0n ? [] : [{ start: block.start, end: block.start + limit }]
   }
@@ -242,12 +182,13 @@ class Offsets {
    * block; beyond it kern_hyp_va starts again from the tag.
    */
   uniform(piece: Piece): Range[] {
-    const { mask } = this.macro
-    if (this.linear === undefined || mask === U64_MAX) return [piece]
+    const { layout, mask } = this
+    const linear = convert(layout, 'phys', 'linear', piece.start)
+    if (linear === undefined || mask === U64_MAX) return [piece]
     const block = mask + 1n
     const parts: Range[] = []
     for (let start = piece.start; start < piece.end; ) {
-      const next = start + (block - (wrap64(start + this.linear) & mask))
+      const next = start + (block - (wrap64(linear + start - piece.start) & mask))
       const end = next < piece.end ? next : piece.end
       parts.push({ start, end })
       start = end
@@ -267,9 +208,8 @@ const MAX_BLOCKS = 4096
 
 /** Sorts, refuses overlaps, merges neighbours with one delta. */
 function tidy(segments: DirectedSegment[], from: Space): DirectedSegment[] {
-  segments.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
   const merged: DirectedSegment[] = []
-  for (const segment of segments) {
+  for (const segment of inOrder(segments)) {
     const last = merged[merged.length - 1]
     if (last !== undefined && segment.start < last.end) {
       throw new HypvaError(

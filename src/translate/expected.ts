@@ -1,9 +1,9 @@
-import { subtract } from '../layout/ranges.js'
-import { hypRegions, kernelRegions, type RegionKind } from '../layout/regions.js'
+import { inOrder, subtract, united } from '../layout/ranges.js'
+import { hypRegions, kernelRegions, type Region, type RegionKind } from '../layout/regions.js'
+import { linkedImage, type Space } from '../layout/spaces.js'
 import { tagSpace, userRanges } from '../layout/tag-space.js'
 import type { HypLayout } from '../layout/types.js'
-import { type Range, wrap64 } from '../u64.js'
-import type { Space } from './directions.js'
+import type { Range } from '../u64.js'
 
 /**
  * Where addresses of the source spaces lie by the layout, and yet nothing translates them: holes of DRAM, memory without an
@@ -11,17 +11,17 @@ import type { Space } from './directions.js'
  * @param covered what does translate
  */
 export function gapsOf(layout: HypLayout, sources: readonly Space[], covered: readonly Range[]): Range[] {
-  return subtract(inOrder(sources.flatMap((space) => regionsOf(layout, space))), inOrder(covered))
+  return subtract(disjoint(sources.flatMap((space) => regionsOf(layout, space))), disjoint(covered))
 }
 
 /** Where nothing is translated, of all there is: in raw words every one is an address. */
 export function complementOf(covered: readonly Range[]): Range[] {
-  return subtract([{ start: 0n, end: 1n << 64n }], inOrder(covered))
+  return subtract([{ start: 0n, end: 1n << 64n }], disjoint(covered))
 }
 
 /** Where a layout expects addresses of a space. */
 function regionsOf(layout: HypLayout, space: Space): Range[] {
-  const { dram = [], image, kaslrOffset } = layout
+  const { dram = [] } = layout
   const kernel = (...kinds: RegionKind[]) =>
     kernelRegions(layout)
       .filter(({ kind }) => kinds.includes(kind))
@@ -34,8 +34,7 @@ function regionsOf(layout: HypLayout, space: Space): Range[] {
     case 'image':
       return kernel('image')
     case 'link':
-      if (image === undefined || kaslrOffset === undefined) return []
-      return [{ start: wrap64(image.start - kaslrOffset), end: wrap64(image.end - kaslrOffset) }]
+      return [linkedImage(layout) ?? []].flat()
     case 'phys':
       return dram.length === 0 ? [] : [{ start: dram[0]!.start, end: dram.at(-1)!.end }]
     case 'hyp':
@@ -49,20 +48,15 @@ function regionsOf(layout: HypLayout, space: Space): Range[] {
  */
 function hypLinear(layout: HypLayout): Range[] {
   const regions = hypRegions(layout)
-  const linear = regions.filter(({ kind }) => kind.startsWith('hyp-linear')).map(({ range }) => range)
-  const mapped = regions.filter(({ kind }) => !kind.startsWith('hyp-linear')).map(({ range }) => range)
+  const isLinear = ({ kind }: Region) => kind === 'hyp-linear' || kind === 'hyp-linear-hole'
+  const linear = regions.filter(isLinear).map(({ range }) => range)
+  const mapped = regions.filter((region) => !isLinear(region)).map(({ range }) => range)
   const tags = tagSpace(layout)
   const others = tags === undefined ? [] : subtract([tags.region], [...userRanges(layout, 'most')])
-  return subtract(inOrder([...linear, ...others]), inOrder(mapped))
+  return subtract(disjoint([...linear, ...others]), disjoint(mapped))
 }
 
 /** Ascending, overlaps and neighbours joined. */
-function inOrder(ranges: readonly Range[]): Range[] {
-  const disjoint: Range[] = []
-  for (const range of ranges.toSorted((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))) {
-    const last = disjoint.at(-1)
-    if (last === undefined || range.start > last.end) disjoint.push(range)
-    else if (range.end > last.end) disjoint[disjoint.length - 1] = { start: last.start, end: range.end }
-  }
-  return disjoint
+function disjoint(ranges: readonly Range[]): Range[] {
+  return united(inOrder(ranges))
 }

@@ -2,20 +2,12 @@ import { findSegment, type Segment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
 import { applyMacro, hypVaEnd, macroOf } from '../layout/macro.js'
+import { rangeText } from '../layout/ranges.js'
 import { classifyHypVa, classifyKernelVa, type Region } from '../layout/regions.js'
+import { type ExplainStep, linkedImage, SPACES, type Space, stepsBetween } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
 import { formatU64, wrap64 } from '../u64.js'
-import { type ConcreteSpace, compileSegments, type DirectedSegment, SPACES, type Space } from './directions.js'
-
-/** One step of a translation, from one space to the next. */
-export interface ExplainStep {
-  readonly to: Space
-  /** The kernel's formula, with the kernel's names. */
-  readonly formula: string
-  /** The same with the numbers of this address. */
-  readonly numbers: string
-  readonly value: bigint
-}
+import { compileSegments, type DirectedSegment } from './directions.js'
 
 /** All that a layout says about one address. */
 export interface Explanation {
@@ -33,9 +25,6 @@ export interface Explanation {
   /** The address in every space that the layout can reach from it. */
   readonly spaces: Readonly<Partial<Record<Space, bigint>>>
 }
-
-/** Order in which the kernel's formulas lead from one space to the next. */
-const CHAIN: readonly ConcreteSpace[] = ['link', 'image', 'phys', 'linear', 'hyp']
 
 /**
  * Explains one address. A layout that does not reach the target space still says what the address is, and the reason is
@@ -57,8 +46,8 @@ export function explainAddress(
   }
   const about = { address, from, to, ...(region && { region }), spaces }
   if (unchecked) {
-    const step = stepBetween(layout, 'linear', 'hyp', address)
-    return { ...about, steps: [step], result: step.value }
+    const steps = stepsBetween(layout, 'linear', 'hyp', address)
+    return { ...about, steps, result: steps[0]!.value }
   }
   let segments: DirectedSegment[]
   try {
@@ -71,7 +60,7 @@ export function explainAddress(
   if (segment === undefined) return { ...about, steps: [], reason: missReason(layout, from, to, address) }
   return {
     ...about,
-    steps: stepsOf(layout, segment.from, segment.to, address),
+    steps: stepsBetween(layout, segment.from, segment.to, address),
     result: wrap64(address + segment.delta),
   }
 }
@@ -136,106 +125,19 @@ function tryTranslate(layout: HypLayout, from: Space, to: Space, address: bigint
   return segment && wrap64(address + segment.delta)
 }
 
-function stepsOf(layout: HypLayout, from: ConcreteSpace, to: ConcreteSpace, address: bigint): ExplainStep[] {
-  // Without PAGE_OFFSET and PHYS_OFFSET hyp and physical addresses still differ by hyp_physvirt_offset.
-  const linear = layout.pageOffset !== undefined && layout.physOffset !== undefined
-  const chain = CHAIN.filter((space) => linear || space !== 'linear')
-  const steps: ExplainStep[] = []
-  const target = chain.indexOf(to)
-  let value = address
-  for (let at = chain.indexOf(from); at !== target; ) {
-    const next = at < target ? at + 1 : at - 1
-    const step = stepBetween(layout, chain[at]!, chain[next]!, value)
-    steps.push(step)
-    value = step.value
-    at = next
-  }
-  return steps
-}
-
-function stepBetween(layout: HypLayout, from: ConcreteSpace, to: ConcreteSpace, x: bigint): ExplainStep {
-  const { kaslrOffset = 0n, kimageVoffset = 0n, pageOffset = 0n, physOffset = 0n, hypPhysvirtOffset = 0n } = layout
-  const hex = formatU64
-  switch (`${from} ${to}`) {
-    case 'link image':
-      return sum(to, 'link + kaslr_offset', x, kaslrOffset)
-    case 'image link':
-      return difference(to, 'image - kaslr_offset', x, kaslrOffset)
-    case 'image phys':
-      return difference(to, 'image - kimage_voffset', x, kimageVoffset)
-    case 'phys image':
-      return sum(to, 'phys + kimage_voffset', x, kimageVoffset)
-    case 'phys linear': {
-      const value = wrap64(x - physOffset) | pageOffset
-      return {
-        to,
-        formula: '(phys - PHYS_OFFSET) | PAGE_OFFSET',
-        numbers: `(${hex(x)} - ${hex(physOffset)}) | ${hex(pageOffset)}`,
-        value,
-      }
-    }
-    case 'linear phys':
-      return {
-        to,
-        formula: 'linear - PAGE_OFFSET + PHYS_OFFSET',
-        numbers: `${hex(x)} - ${hex(pageOffset)} + ${hex(physOffset)}`,
-        value: wrap64(x - pageOffset + physOffset),
-      }
-    case 'linear hyp': {
-      const { mask, tag } = macroOf(layout)
-      return {
-        to,
-        formula: `(linear & va_mask) + ${tagText(layout)}`,
-        numbers: `(${hex(x)} & ${hex(mask)}) + ${hex(tag)}`,
-        value: applyMacro({ mask, tag }, x),
-      }
-    }
-    case 'hyp linear': {
-      const { mask, tag } = macroOf(layout)
-      // The bits that va_mask drops are the same for all of DRAM: those of its beginning.
-      const first = layout.dram?.[0]?.start ?? wrap64((layout.image?.start ?? 0n) - kimageVoffset)
-      const above = (wrap64(first - physOffset) | pageOffset) & ~mask
-      return {
-        to,
-        formula: `((hyp - ${tagText(layout)}) & va_mask) | linear(dram_start) & ~va_mask`,
-        numbers: `((${hex(x)} - ${hex(tag)}) & ${hex(mask)}) | ${hex(above)}`,
-        value: (wrap64(x - tag) & mask) | above,
-      }
-    }
-    case 'phys hyp':
-      return difference(to, 'phys - hyp_physvirt_offset', x, hypPhysvirtOffset)
-    case 'hyp phys':
-      return sum(to, 'hyp + hyp_physvirt_offset', x, hypPhysvirtOffset)
-    default:
-      throw new Error(`no step from ${from} to ${to}`)
-  }
-}
-
-function sum(to: Space, formula: string, x: bigint, y: bigint): ExplainStep {
-  return { to, formula, numbers: `${formatU64(x)} + ${formatU64(y)}`, value: wrap64(x + y) }
-}
-
-function difference(to: Space, formula: string, x: bigint, y: bigint): ExplainStep {
-  return { to, formula, numbers: `${formatU64(x)} - ${formatU64(y)}`, value: wrap64(x - y) }
-}
-
-function tagText({ tag }: HypLayout): string {
-  return tag === undefined ? '(tag_val << tag_lsb)' : 'tag'
-}
-
 /** Banks that a message lists. */
 const MOST_BANKS = 64
 
 function banksText({ dram = [] }: HypLayout): string {
   if (dram.length === 0) return 'the layout has no dram'
   const more = dram.length > MOST_BANKS ? ` and ${dram.length - MOST_BANKS} more banks` : ''
-  const banks = dram.slice(0, MOST_BANKS).map(({ start, end }) => `${formatU64(start)}–${formatU64(end - 1n)}`)
+  const banks = dram.slice(0, MOST_BANKS).map(rangeText)
   return `${banks.join(', ')}${more}`
 }
 
-function linkText({ image, kaslrOffset }: HypLayout): string {
-  if (image === undefined || kaslrOffset === undefined) return 'not known'
-  return `${formatU64(wrap64(image.start - kaslrOffset))}–${formatU64(wrap64(image.end - kaslrOffset - 1n))}`
+function linkText(layout: HypLayout): string {
+  const linked = linkedImage(layout)
+  return linked === undefined ? 'not known' : rangeText(linked)
 }
 
 /**

@@ -1,9 +1,10 @@
 import { Engine } from '../engine/engine.js'
 import type { Segment } from '../engine/segments.js'
 import { ABI } from '../engine/wasm.generated.js'
+import type { Space } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ByteOrder } from './binary.js'
-import { compileSegments, hypLooksLikeNumbers, type Space, sourceSpaces } from './directions.js'
+import { compileSegments, hypLooksLikeNumbers, sourceSpaces } from './directions.js'
 
 /** Addresses of a space that was not asked for. */
 export interface OtherSource {

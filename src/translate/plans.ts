@@ -1,8 +1,9 @@
 import type { Plan } from '../engine/plan.js'
 import { HypvaError } from '../errors.js'
 import { macroOf } from '../layout/macro.js'
+import type { Space } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
-import { compileDirections, type Space } from './directions.js'
+import { compileDirections } from './directions.js'
 
 /** @param from absent: kernel and hyp addresses alike, or kernel addresses when they become hyp addresses */
 export function checkedPlan(layout: HypLayout, from: Space | undefined, to: Space): Plan & { kind: 'checked' } {

@@ -31,6 +31,11 @@ describe('check', () => {
     expect(out).toContain('linear offsets [3840 TiB, 3968 TiB), 128 TiB')
     expect(out).toContain('000f3c0000000000–000f3c3fffffffff  NOT MAPPED, though EL1 uses it')
     expect(out).toContain('memory below 0xf000080000000: gives up 256 GiB')
+    expect(out).toMatch(/^ {2}layout algorithm +Linux 5\.12 to 5\.14, changed$/m)
+    expect(run('-m', sample('corner'), '--proposal', 'cap-51').out).toMatch(
+      /^ {2}layout algorithm +Linux 5\.15 to 6\.19$/m,
+    )
+    expect(run('-m', sample('corner'), '--proposal', 'vhe').out).not.toContain('layout algorithm')
     const overlap = run('-m', sample('corner'), '--proposal', 'overlap-top-window').out
     expect(overlap).toContain(
       'keep free           physical 0000000101000000–000000010100ffff, never to be allocated by EL1',

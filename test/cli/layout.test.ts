@@ -114,6 +114,7 @@ describe('layout show', () => {
       if (kind === 'idmap') expect(text).toContain(`${va.slice(2).padStart(16, '0')}–`)
     }
     expect(text).not.toContain('Problems')
+    expect(text).toMatch(/^generation +5\.15 \(layout algorithm of Linux 5\.15 to 6\.19\)$/m)
   })
 })
 
@@ -183,6 +184,6 @@ test('layout show: the picture, beside the text or instead of it', () => {
   const { code, out } = hypva(['layout', 'show', '-l', layout, '--svg', svg])
   expect(code).toBe(0)
   expect(out.toString()).toMatch(/^ffff6f3700000000 █ bank 0 +→ 0000000040eed000 ◆ idmap page$/m)
-  expect(readFileSync(svg, 'utf8')).toContain('EL2 layout of Linux 5.15')
+  expect(readFileSync(svg, 'utf8')).toContain('EL2 layout, algorithm of Linux 5.15 to 6.19')
   expect(hypva(['layout', 'show', '-l', layout, '--svg', '-']).out.toString()).toBe(readFileSync(svg, 'utf8'))
 })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { linearSizeOf, pageEndOf, pageOffsetOf, randomisesTag } from '../../src/layout/address-space.js'
-import { GENERATIONS, generationOf, isSince, parseGeneration } from '../../src/layout/generations.js'
+import { algorithmRange, GENERATIONS, generationOf, isSince, rulesOf } from '../../src/layout/generations.js'
 
 const unknown = expect.objectContaining({ code: 'HYPVA_KERNEL_VERSION' })
 
@@ -52,10 +52,43 @@ test.each([
   expect(() => generationOf(version)).toThrow(unknown)
 })
 
-test('generations by name', () => {
-  for (const name of GENERATIONS) expect(parseGeneration(name)).toBe(name)
-  for (const name of ['5.7', 'v5.6', '5.60', '', 'toString']) expect(() => parseGeneration(name)).toThrow(unknown)
-  expect(() => parseGeneration('5.7')).toThrow('3.11, 4.8, 4.17, 5.4, 5.6, 5.9, 5.11, 5.12, 5.15, 7.0')
+test('generations are named by their first version, oldest first', () => {
+  expect(GENERATIONS).toEqual(['3.11', '4.8', '4.17', '5.4', '5.6', '5.9', '5.11', '5.12', '5.15', '7.0'])
+})
+
+test.each([
+  ['3.11', '3.11 to 4.7'],
+  ['4.8', '4.8 to 4.16'],
+  ['4.17', '4.17 to 5.3'],
+  ['5.4', '5.4 to 5.5'],
+  ['5.6', '5.6 to 5.8'],
+  ['5.9', '5.9 to 5.10'],
+  ['5.11', '5.11'],
+  ['5.12', '5.12 to 5.14'],
+  ['5.15', '5.15 to 6.19'],
+  ['7.0', '7.0 and later'],
+] as const)('the algorithm of generation %s is that of %s', (generation, range) => {
+  expect(algorithmRange(generation)).toBe(range)
+  // Its last version is of the same generation as its first.
+  for (const version of range.replace(' and later', '').split(' to ')) expect(generationOf(version)).toBe(generation)
+})
+
+test('the rules of each generation, in full', () => {
+  const old = { linearMap: 'top', pageEnd: 'none', biasedPhysOffset: false, cap51: false }
+  const middle = { ...old, linearMap: 'bottom', pageEnd: 'vabits-actual', width: 'actual' }
+  const late = { ...middle, formula: 'tag', random: 'randomize-base', pageEnd: 'va-bits-min', biasedPhysOffset: true }
+  expect(Object.fromEntries(GENERATIONS.map((name) => [name, rulesOf(name)]))).toEqual({
+    '3.11': { ...old, formula: 'mask', width: 'build', random: 'never' },
+    '4.8': { ...old, formula: 'high-or-low', width: 'build', random: 'never' },
+    '4.17': { ...old, formula: 'tag-or-mask', width: 'build', random: 'always' },
+    '5.4': { ...middle, formula: 'tag-or-mask', random: 'always' },
+    '5.6': { ...middle, formula: 'tag', random: 'always' },
+    '5.9': { ...middle, formula: 'tag', random: 'randomize-base' },
+    '5.11': { ...late, kimageGap: 0x10000000n },
+    '5.12': { ...late, kimageGap: 0x10000000n },
+    '5.15': { ...late, cap51: true },
+    '7.0': { ...late, cap51: true, width: 'actual-or-48', kimageGap: 0x80000000n },
+  })
 })
 
 test('generations are in order', () => {

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { odditiesOf } from '../../layout/assumptions.js'
+import { algorithmRange } from '../../layout/generations.js'
 import { LAYOUT_FORMAT } from '../../layout/schema.js'
 import type { Machine } from '../../layout/types.js'
 import { sizeText } from '../../picture/size.js'
@@ -137,6 +138,11 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
   const lines = [`${name}: ${sound ? 'sound' : 'UNSOUND'}`, `  ${summary}`]
   if (!applies) lines.push('  changes nothing here: EL1 has no more than half of its addresses for the linear map')
   for (const { kind, message } of reasons) lines.push(field(kind, message))
+  const { generation, mode, proposal } = verdict.layout
+  if (mode !== 'vhe') {
+    const changed = proposal === undefined ? '' : ', changed'
+    lines.push(field('layout algorithm', `Linux ${algorithmRange(generation!)}${changed}`))
+  }
   lines.push(
     field('linear map at EL1', `${sizeText(verdict.linearSize)}, of which EL2 can map ${sizeText(verdict.capacity)}`),
   )

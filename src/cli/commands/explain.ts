@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import type { Space } from '../../translate/directions.js'
+import type { Space } from '../../layout/spaces.js'
 import { type Explanation, explainAddress, readings } from '../../translate/explain.js'
 import { formatU64 } from '../../u64.js'
 import { print } from '../io/output.js'

@@ -1,10 +1,11 @@
 import type { Command } from 'commander'
 import { assumptionsOf } from '../../layout/assumptions.js'
 import { computeLayout, droppedMemory } from '../../layout/compute.js'
+import { algorithmRange } from '../../layout/generations.js'
 import { formatLayout } from '../../layout/json.js'
 import { layoutProblems } from '../../layout/problems.js'
 import { hypRegions, kernelRegions, type Region } from '../../layout/regions.js'
-import type { HypLayout, Machine } from '../../layout/types.js'
+import type { Generation, HypLayout, Machine } from '../../layout/types.js'
 import { sizeText } from '../../picture/size.js'
 import { formatU64, type Range } from '../../u64.js'
 import { print, printAsIs, writeOutput } from '../io/output.js'
@@ -102,14 +103,8 @@ function warnings(machine: Machine, layout: HypLayout): string[] {
 function format(layout: HypLayout): string {
   const lines: string[] = []
   for (const [name, value] of Object.entries(layout)) {
-    if (name === 'dram') {
-      for (const range of value as Range[])
-        lines.push(field('dram', `${formatRange(range)}  ${sizeText(range.end - range.start)}`))
-    } else if (name === 'image') {
-      lines.push(field(name, formatRange(value as Range)))
-    } else {
-      lines.push(field(name, typeof value === 'bigint' ? formatU64(value) : String(value)))
-    }
+    const values = name === 'dram' ? (value as Range[]).map(bankText) : [valueText(name, value)]
+    lines.push(...values.map((text) => field(name, text)))
   }
   lines.push('', 'Kernel addresses')
   for (const region of kernelRegions(layout)) lines.push(formatRegion(region))
@@ -120,6 +115,16 @@ function format(layout: HypLayout): string {
   const problems = layoutProblems(layout)
   if (problems.length > 0) lines.push('', 'Problems', ...problems.map(({ kind, message }) => `  ${kind}: ${message}`))
   return `${lines.join('\n')}\n`
+}
+
+function bankText(bank: Range): string {
+  return `${formatRange(bank)}  ${sizeText(bank.end - bank.start)}`
+}
+
+function valueText(name: string, value: unknown): string {
+  if (name === 'generation') return `${value} (layout algorithm of Linux ${algorithmRange(value as Generation)})`
+  if (name === 'image') return formatRange(value as Range)
+  return typeof value === 'bigint' ? formatU64(value) : String(value)
 }
 
 function field(name: string, value: string): string {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { type EvidenceKind, KIND_NAMES } from '../../evidence/kinds.js'
 import { machineOf, type Recovery, recoverLayout } from '../../evidence/recover.js'
-import { FIELDS } from '../../layout/fields.js'
+import { FIELDS, type FieldName } from '../../layout/fields.js'
 import { formatLayoutFields } from '../../layout/json.js'
 import { MACHINE_FORMAT } from '../../layout/schema.js'
 import type { HypLayout } from '../../layout/types.js'
@@ -190,6 +190,6 @@ function collect(file: string, files: string[] = []): string[] {
 function settlingFlag(conflicts: Recovery['conflicts']): string {
   const field = conflicts
     .map((conflict) => conflict.field)
-    .find((name) => FIELDS[name as keyof typeof FIELDS]?.help !== undefined)
+    .find((name) => FIELDS[name as FieldName]?.help !== undefined)
   return flagOf(field ?? 'tagVal')
 }

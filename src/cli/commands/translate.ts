@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander'
+import { SPACES, type Space } from '../../layout/spaces.js'
 import type { HypLayout } from '../../layout/types.js'
-import { compileDirections, hypLooksLikeNumbers, SPACES, type Space, sourceSpaces } from '../../translate/directions.js'
+import { compileDirections, hypLooksLikeNumbers, sourceSpaces } from '../../translate/directions.js'
 import { type OtherSource, otherSource } from '../../translate/other-source.js'
 import { Failure } from '../failure.js'
 import { orderOf } from '../format.js'

@@ -1,7 +1,7 @@
 import { findSegment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
 import { describe } from '../u64.js'
-import { type Box, type BoxKind, type Subject, sceneOf, weightOf } from './scene.js'
+import { type Box, type BoxKind, LEGEND, type Subject, sceneOf, weightOf } from './scene.js'
 import { sizeText } from './size.js'
 
 /** Options of `renderText`. */
@@ -77,19 +77,6 @@ export function renderText(subject: Subject, options: TextOptions = {}): string 
     ),
     '',
   ].join('\n')
-}
-
-const LEGEND: Readonly<Record<BoxKind, string>> = {
-  linear: 'linear memory',
-  image: 'kernel image',
-  modules: 'modules',
-  idmap: 'idmap',
-  private: 'private',
-  vmemmap: 'page metadata',
-  hole: 'linear, no memory',
-  gap: 'unused',
-  collision: 'collision',
-  lost: 'not mapped',
 }
 
 /** A row of one side. */

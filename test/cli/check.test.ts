@@ -80,7 +80,7 @@ describe('check', () => {
     const small = '--kernel 6.12 --page-size 4k --va-bits 48 --idmap 0x40000000 --dram 0x40000000-0x80000000'.split(' ')
     const { code, err } = run(...small)
     expect(code).toBe(0)
-    expect(err).toMatch(/^hypva: note: hypva takes the random bits of the tag as 0: .*\n$/)
+    expect(err).toMatch(/^hypva: note: assuming 0 for the random bits of the tag: .*\n$/)
     expect(run(...small, '--random', '0x0').err).toBe('')
     expect(JSON.parse(run(...small, '--json').out)[0]).toMatchObject({ randomBitsAssumed: true })
     expect(run(...small, '--random', '0x0', '--dram', '0x90000000-0x98000200')).toMatchObject({

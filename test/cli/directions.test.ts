@@ -40,8 +40,8 @@ test('the help says in a sentence each what --from, --to, --strict and --text do
   for (const text of [
     '--from <space> the space of the addresses (default: kernel with --to hyp, otherwise both kernel and hyp)',
     '--to <space> the space to translate to, or name for symbol names (default: hyp; with --from hyp: kernel)',
-    '--strict exit 1 if an address where the layout expects the source space does not translate, or if the layout is of another boot',
-    '--text read the input as text, whatever its first bytes look like',
+    '--strict exit with 1 if a number where the layout expects an address does not translate, or if the layout is of another boot',
+    '--text read the input as text even if it looks like something else',
   ]) {
     expect(help).toContain(text)
   }

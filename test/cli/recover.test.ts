@@ -39,7 +39,7 @@ test('the report says how each field is known', () => {
   expect(out.toString()).toMatch(
     /^tagVal +0x629b2\n +patched instruction sequence, \d+ that agree \(.*text, offset 0x/m,
   )
-  expect(out.toString()).toMatch(/Not known, and what would tell it\n {2}generation/)
+  expect(out.toString()).toMatch(/Not known, and how to learn it\n {2}generation/)
 })
 
 test('-o writes a layout that the other commands take', () => {
@@ -95,8 +95,8 @@ describe('what cannot be read', () => {
   const cases: [string, string[], RegExp, number][] = [
     ['no such file', [join(dir, 'none')], /cannot read .*none: no such file/, 2],
     ['a directory', [join(dir, 'folder')], /is a directory/, 2],
-    ['not evidence', [put('letter', 'Dear all\n')], /no evidence of any kind recognised/, 2],
-    ['an empty file', [put('empty', '')], /no evidence of any kind recognised/, 2],
+    ['not evidence', [put('letter', 'Dear all\n')], /hypva recognises no evidence in it/, 2],
+    ['an empty file', [put('empty', '')], /hypva recognises no evidence in it/, 2],
     ['damaged gzip', [put('damaged.gz', damaged)], /damaged gzip data/, 2],
     ['kdump', [put('kdump', `KDUMP   ${'\0'.repeat(99)}`)], /makedumpfile -E/, 2],
     ['zeros for addresses', [put('zero', '0000000000000000 T _text\n')], /kptr_restrict/, 1],

@@ -94,7 +94,7 @@ describe('progress', () => {
 
   test.each([
     ['to standard output', '> $DIR/interrupted', ['']],
-    ['to a file', '-o $DIR/kept > /dev/null', [`hypva: interrupted; ${dir}/kept is as it was`, '']],
+    ['to a file', '-o $DIR/kept > /dev/null', [`hypva: interrupted; ${dir}/kept is unchanged`, '']],
   ])('an interrupt clears it: %s', (_, where, want) => {
     writeFileSync(join(dir, 'kept'), 'old')
     const { shown, status } = inTerminal(`hypva translate $BIG -l $LAYOUT --jobs 1 ${where}`, {
@@ -305,7 +305,7 @@ VCPU:0000000000000000
     expect(out.toString()).toContain(`(${shown}, line 1)`)
     expect(`${out}${err}`).not.toMatch(/^tagVal +0xbad/m)
     writeFileSync(file, 'nothing of the kind\n')
-    expect(hypva(['layout', 'recover', file]).err).toBe(`hypva: ${shown}: no evidence of any kind recognised in it\n`)
+    expect(hypva(['layout', 'recover', file]).err).toBe(`hypva: ${shown}: hypva recognises no evidence in it\n`)
   })
 
   test('a suggestion of what was meant stays on the line', () => {

@@ -366,7 +366,7 @@ describe('the output file is the old one or the complete new one', () => {
     child.kill('SIGINT')
     const signal = await new Promise((resolve) => child.on('close', (_, s) => resolve(s)))
     expect(signal).toBe('SIGINT')
-    expect(err).toBe(`hypva: interrupted; ${out} is as it was\n`)
+    expect(err).toBe(`hypva: interrupted; ${out} is unchanged\n`)
     expect(readFileSync(out, 'utf8')).toBe('old')
     expect(temporary()).toBe(false)
     expect(existsSync(out)).toBe(true)

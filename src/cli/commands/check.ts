@@ -12,7 +12,7 @@ import type { BankVerdict, PrivateVerdict } from '../../proposals/verdict.js'
 import { formatU64 } from '../../u64.js'
 import { Failure } from '../failure.js'
 import { print, printAsIs } from '../io/output.js'
-import { say } from '../io/stderr.js'
+import { note } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { textPicture, writeSvg } from '../picture.js'
 import { formatRange, toJson } from '../printable.js'
@@ -59,7 +59,7 @@ export function addCheck(program: Command, status: Status): void {
     .option('--sweep', 'move kernel and memory across the boundaries, and print where verdicts change')
     .action((options: CheckOptions) => {
       const machine = readMachine(options)
-      for (const oddity of odditiesOf(machine)) say(`hypva: note: ${oddity}`)
+      for (const oddity of odditiesOf(machine)) note(oddity)
       if (options.sweep) {
         if (options.svg !== undefined) throw new Failure('--sweep has no picture: leave out --svg')
         const changes = sweepProposals(machine, options.proposal)
@@ -71,7 +71,7 @@ export function addCheck(program: Command, status: Status): void {
       const wanted = options.proposal ?? ['kernel']
       const asked = verdicts.filter(({ name }) => wanted.includes(name))
       if (asked.some(({ randomBitsAssumed }) => randomBitsAssumed)) {
-        say('hypva: note: hypva takes the random bits of the tag as 0: give --tag-val or --random if you know them')
+        note('assuming 0 for the random bits of the tag: give --tag-val or --random if you know them')
       }
       if (options.svg !== undefined) {
         if (asked.length !== 1) throw new Failure('--svg draws one layout: name it with --proposal')

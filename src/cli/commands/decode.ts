@@ -171,10 +171,10 @@ function places(place: NamedPlace & { value: bigint }, names: NameOptions): stri
   say('linear', hex(place.linear))
   say('physical', hex(place.phys))
   const name = place.name ?? (place.printed === undefined ? undefined : markNvhe(place.printed, names))
-  say('name', place.atEnd ? `${name}, that is the first instruction of what follows it` : name)
+  say('name', place.atEnd ? `${name}, the first instruction after it` : name)
   if (place.returnName !== undefined)
     say('%pB', `${place.returnName}, the name by the address before it, as the log has it`)
-  if (place.agrees === false) say('in the log', `${place.printed}: another name than the symbols given say`)
+  if (place.agrees === false) say('in the log', `${place.printed}: not the name in the symbols`)
   return lines
 }
 

@@ -9,7 +9,7 @@ import type { Generation, HypLayout, Machine } from '../../layout/types.js'
 import { sizeText } from '../../picture/size.js'
 import { formatU64, type Range } from '../../u64.js'
 import { print, printAsIs, writeOutput } from '../io/output.js'
-import { say } from '../io/stderr.js'
+import { note, warn } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { layoutOption, readLayout } from '../options.js'
 import { formatRange } from '../printable.js'
@@ -61,8 +61,8 @@ function addCompute(parent: Command, status: Status): void {
     const machine = readMachine(options)
     const layout = computeLayout(machine)
     writeOutput(options.output, formatLayout(layout))
-    for (const assumption of assumptionsOf(machine)) say(`hypva: note: ${assumption}`)
-    for (const warning of warnings(machine, layout)) say(`hypva: warning: ${warning}`)
+    for (const assumption of assumptionsOf(machine)) note(assumption)
+    for (const warning of warnings(machine, layout)) warn(warning)
     status.exitCode = 0
   })
 }

@@ -77,7 +77,7 @@ const UNREADABLE: ReadonlySet<EvidenceKind> = new Set(['unrecognised', 'unsuppor
 function conclude(recovery: Recovery, options: Flags): number {
   const { layout, conflicts, files } = recovery
   for (const { file, kinds } of files) {
-    if (kinds.includes('unrecognised')) say(`hypva: ${file}: no evidence of any kind recognised in it`)
+    if (kinds.includes('unrecognised')) say(`hypva: ${file}: hypva recognises no evidence in it`)
   }
   const unreadable = files.every(({ kinds }) => kinds.some((kind) => UNREADABLE.has(kind)))
   if (options.machine === true) printMachine(recovery)
@@ -170,7 +170,7 @@ function report(recovery: Recovery): string {
     }
   }
   const missing = Object.entries(unknownOf(recovery))
-  if (missing.length > 0) lines.push('', 'Not known, and what would tell it')
+  if (missing.length > 0) lines.push('', 'Not known, and how to learn it')
   for (const [field, how] of missing) lines.push(`  ${field.padEnd(18)} ${how}`)
   return `${lines.map(visibleLine).join('\n')}\n`
 }

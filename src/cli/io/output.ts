@@ -193,7 +193,7 @@ class Replacement extends Descriptor {
     this.signals = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
       const handler = () => {
         this.abandon()
-        say(`hypva: interrupted; ${file} is as it was`)
+        say(`hypva: interrupted; ${file} is unchanged`)
         process.kill(process.pid, signal)
       }
       process.once(signal, handler)

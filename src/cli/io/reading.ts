@@ -30,7 +30,7 @@ export function checkStdin(files: readonly (string | undefined)[]): void {
   if (files.filter((file) => file === '-').length > 1) throw new Failure('standard input (-) is named twice')
 }
 
-/** Whether a signal interrupted a call before it did anything, so that the caller repeats it. libuv repeats other calls itself, but not reads. */
+/** Whether a signal interrupted a call, so that the caller repeats it. libuv repeats other calls itself, but not reads. */
 export function interrupted(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'EINTR'
 }

@@ -5,7 +5,7 @@ import { writeAll } from './writing.js'
 
 const STDERR = 2
 
-/** Prints a line on standard error, with control characters and line ends made visible. It ignores errors: there is nobody left to tell. */
+/** Prints a line on standard error, with control characters and line ends made visible. If that fails, nobody is left to tell. */
 export function say(line: string): void {
   clearStatusLine()
   try {

@@ -47,12 +47,6 @@ export function describeTruncation({ offset, bytes }: Truncation): string {
   return `byte ${offset}: ${bytes} of the 8 bytes of an address; the ${offset / 8} whole ones before it are written`
 }
 
-/** @param size bytes of the whole input */
-export function truncationOf(size: number): Truncation | undefined {
-  const bytes = size % 8
-  return bytes === 0 ? undefined : { offset: size - bytes, bytes }
-}
-
 export function newCounts(): RewriteCounts {
   return { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, failed: 0, firstFailed: -1 }
 }

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.ts'
 import type { Plan } from '../../src/engine/plan.ts'
 import { type TagClues, TagWatch } from '../../src/translate/tag-watch.ts'
-import { TextRewriter } from '../../src/translate/text.ts'
+import { TextRewriter } from '../../src/translate/text-rewriter.ts'
 import type { Range } from '../../src/u64.ts'
 import { fromLatin1, latin1, rewriteTextOracle, translateOracle } from '../oracle.ts'
 

@@ -8,7 +8,7 @@ import { failureOf, type JobData, type JobFailure, type JobResult, runJob, stopJ
 import { BLOCK } from './job-count.js'
 
 /** A regular file to translate into another one by jobs, each reading and writing where its blocks are. */
-export interface JobsRequest extends Translation {
+interface JobsRequest extends Translation {
   readonly jobs: number
   /** Told what the jobs have seen, to notice a layout of another boot. */
   readonly watch: TagWatch | undefined

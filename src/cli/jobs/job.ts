@@ -57,7 +57,7 @@ class SideError extends Error {
 }
 
 /** Scheduling options of a job. */
-interface JobManners {
+interface Scheduling {
   /** Writes while the next block is read and rewritten, rather than in between. */
   readonly overlap: boolean
   /** Waited for after each block, and now and then while the turn is another's. */
@@ -65,7 +65,7 @@ interface JobManners {
 }
 
 /** Does blocks until there are no more. On an error the other jobs stop as well. */
-export async function runJob(data: JobData, { overlap, pause }: JobManners): Promise<JobResult> {
+export async function runJob(data: JobData, { overlap, pause }: Scheduling): Promise<JobResult> {
   const { size, block, control, position } = data
   const blocks = Math.ceil(size / block)
   const watch = data.clues && new TagWatch(data.clues)
@@ -122,7 +122,7 @@ function rewriteBlock(data: JobData, rewriter: Chunks, index: number): Uint8Arra
 }
 
 /** Waits until the blocks before have got their places; false when another job has failed meanwhile. */
-async function takeTurn(control: Int32Array, index: number, pause: JobManners['pause']): Promise<boolean> {
+async function takeTurn(control: Int32Array, index: number, pause: Scheduling['pause']): Promise<boolean> {
   for (let turn = Atomics.load(control, TURN); turn !== index; turn = Atomics.load(control, TURN)) {
     if (Atomics.load(control, FAILED) !== 0) return false
     // The death of a thread arrives as an event, which needs a turn of the loop.

@@ -164,7 +164,7 @@ const SAMPLES = [
   'ffff000100000000 FFFF000200000ABC ffff000300000000 ffff00017fffffff ffff000180000000 89b340000000 f9b340000010 89B340000ABC',
 ]
 
-describe.each(Object.keys(PLANS))('text kernel, plan %s', (name) => {
+describe.each(Object.keys(PLANS))('text, plan %s', (name) => {
   const p = PLANS[name]!
 
   test('every sample, every cut position', () => {

@@ -37,7 +37,8 @@ export {
   WATCH,
 } from './memory'
 export { maskTag, swapBytes } from './mask-tag'
-export { countText, hexLines, nameBatch, nameText, tally, tokenValues } from './names'
+export { hexLines, nameBatch, nameText, tally } from './names'
 export { scanPatch } from './patch-scan'
 export { translateBatch, watchBatch } from './segments'
 export { rewriteText } from './text'
+export { countText, tokenValues } from './tokens'

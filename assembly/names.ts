@@ -9,25 +9,10 @@
 //
 // The table speaks of one address space; NAME_SEGMENTS lead there from all the others.
 
-import {
-  anyLower,
-  anyUpper,
-  digitsOf,
-  digitTable,
-  isWordAt,
-  JOIN,
-  lettersOf,
-  LOW_NIBBLE,
-  NINE,
-  NINE_DIGIT,
-  reversal,
-  valueOf,
-  vector,
-} from './hex'
+import { digitsOf, digitTable, LOW_NIBBLE, reversal, vector } from './hex'
 import {
   BY_MACRO,
   BY_NAME,
-  CANDIDATES,
   LINE_BYTES,
   MACRO,
   NAME_SEGMENTS,
@@ -54,15 +39,9 @@ import {
   VALUES,
   WATCH,
 } from './memory'
-import { BARE_DIGITS, CANDIDATE_BYTES, CANDIDATE_DIGITS, collectorOf, isPrefixed, restOf, safeEnd } from './runs'
 import { findSegment, isWatched } from './segments'
 import { copyText } from './text'
-
-// A token in TOKENS: digits (1 … 16), two flags, and above these seven bits the offset of the first digit in the tile.
-const DIGIT_BITS: u32 = 7
-const TOKEN_DIGITS: u32 = 31
-const UPPER_BIT: u32 = 5
-const PREFIXED_BIT: u32 = 6
+import { decidedEnd, DIGIT_BITS, findTokens, PREFIXED_BIT, TOKEN_DIGITS, UPPER_BIT } from './tokens'
 
 /** The entry that covers y, hole or not, or NO_ENTRY. */
 // @ts-ignore: decorator
@@ -149,8 +128,7 @@ export function nameText(
   translate: u32,
   before: u32,
 ): void {
-  if (last) store<u8>(src + length, 0)
-  const end = last ? src + length : safeEnd(src, length)
+  const end = decidedEnd(src, length, last)
   const starts = <usize>load<u32>(NAMES, NAMES_STARTS)
   let hits: u64 = 0
   let missed: u64 = 0
@@ -215,74 +193,6 @@ export function nameText(
   v128.store(RESULT, watched, RESULT_WATCHED)
   store<u32>(RESULT, <u32>(end - src), RESULT_CONSUMED)
   store<u32>(RESULT, <u32>(out - dst), RESULT_PRODUCED)
-}
-
-/** The tokens of a tile of the text that ends at `end`, in VALUES and TOKENS; how many. */
-function findTokens(tile: usize, end: usize, minDigits: u32): u32 {
-  const stop = collectorOf(minDigits)(tile, min(tile + TEXT_TILE, end), restOf(minDigits))
-  const fewestBare = max(minDigits, BARE_DIGITS)
-  const nineDigit = vector(NINE_DIGIT)
-  const nine = vector(NINE)
-  const lowNibble = vector(LOW_NIBBLE)
-  const join = vector(JOIN)
-  let tokens: u32 = 0
-  for (let list = CANDIDATES; list < stop; list += CANDIDATE_BYTES) {
-    const at = <usize>load<u32>(list)
-    const n: u32 = minDigits == 16 ? 16 : load<u32>(list, CANDIDATE_DIGITS)
-    if (n > 16 || isWordAt(at + n)) continue
-    const prefixed = isWordAt(at - 1)
-    if (prefixed ? n < minDigits || !isPrefixed(at) : n < fewestBare) continue
-    const digits = i8x16.swizzle(v128.load(at), reversal(n))
-    const letters = lettersOf(digits, nineDigit)
-    const upper = anyUpper(digits, letters) && !anyLower(digits, letters)
-    const flags = (<u32>upper << UPPER_BIT) | (<u32>prefixed << PREFIXED_BIT)
-    v128.store64_lane(VALUES + (<usize>tokens << 3), valueOf(digits, letters, nine, lowNibble, join), 0)
-    store<u32>(TOKENS + (<usize>tokens << 2), (<u32>(at - tile) << DIGIT_BITS) | flags | n)
-    tokens++
-  }
-  return tokens
-}
-
-/**
- * Writes the values of all tokens of the chunk to `dst`, u64 each, in order; what a chunk is, is as in rewriteText.
- * @returns how many. RESULT has how many bytes were dealt with.
- */
-export function tokenValues(src: usize, length: u32, dst: usize, last: bool): u32 {
-  if (last) store<u8>(src + length, 0)
-  const end = last ? src + length : safeEnd(src, length)
-  let total: u32 = 0
-  for (let tile = src; tile < end; tile += TEXT_TILE) {
-    const tokens = findTokens(tile, end, 1)
-    memory.copy(dst + (<usize>total << 3), VALUES, <usize>tokens << 3)
-    total += tokens
-  }
-  store<u32>(RESULT, <u32>(end - src), RESULT_CONSUMED)
-  return total
-}
-
-/**
- * Counts the tokens of the chunk whose values lie in a table of `ranges` entries like those of SEGMENTS; what a chunk is, is
- * as in rewriteText. RESULT has how many there are (as missed) and where the first one begins.
- * @param minDigits tokens with fewer digits than this are known to lie in none
- */
-export function countText(src: usize, length: u32, last: bool, table: usize, ranges: u32, minDigits: u32): void {
-  if (last) store<u8>(src + length, 0)
-  const end = last ? src + length : safeEnd(src, length)
-  let found: u64 = 0
-  store<u64>(RESULT, NO_MISS, RESULT_FIRST_MISS)
-  for (let tile = src; tile < end; tile += TEXT_TILE) {
-    const tokens = findTokens(tile, end, minDigits)
-    for (let i: u32 = 0; i < tokens; i++) {
-      if (!findSegment(load<u64>(VALUES + (<usize>i << 3)), ranges, table)) continue
-      if (!found) {
-        const token = load<u32>(TOKENS + (<usize>i << 2))
-        const prefix = ((token >> PREFIXED_BIT) & 1) << 1
-        store<u64>(RESULT, <u64>(tile - src) + <u64>((token >> DIGIT_BITS) - prefix), RESULT_FIRST_MISS)
-      }
-      found++
-    }
-  }
-  store<u64>(RESULT, found, RESULT_MISSED)
 }
 
 /**

@@ -1,11 +1,7 @@
-// Where runs of hex digits begin that are long enough for a token: what all text kernels look at first.
-//
-// A token is a maximal run of hex digits, optionally behind 0x or 0X, that no other letter, digit or underscore touches;
-// 9 to 16 digits when bare, 1 to 16 behind the prefix. That is: a whole "word" of at most 18 bytes, which is why the three
-// bytes in front of a chunk are all the context that a cut needs.
+// Where runs of hex digits begin that are long enough for a token (tokens.ts): what all text kernels look at first.
 
-import { isHex, isWordAt } from './hex'
-import { CANDIDATES, LONGEST_TOKEN } from './memory'
+import { isHex } from './hex'
+import { CANDIDATES } from './memory'
 
 /** Digits of the shortest token without 0x. */
 export const BARE_DIGITS: u32 = 9
@@ -134,25 +130,4 @@ function hexBits(at: usize): u32 {
 @inline
 function xBits(at: usize): u32 {
   return <u32>i8x16.bitmask(i8x16.eq(v128.or(v128.load(at), i8x16.splat(0x20)), i8x16.splat(0x78)))
-}
-
-/** The end of what can be decided now: before the last word when it may be a token's beginning. */
-export function safeEnd(src: usize, length: u32): usize {
-  const end = src + length
-  const limit = length > LONGEST_TOKEN ? end - LONGEST_TOKEN : src
-  let at = end
-  while (at > limit && isWordAt(at - 1)) at--
-  // All of the last eighteen bytes are of one word: with one more in front it is too long to be a token.
-  if (at == limit && limit > src && isWordAt(at - 1)) return end
-  return at
-}
-
-/**
- * Whether the digits at `at` stand behind 0x or 0X and nothing of a word in front of that. Only asked when a word goes on
- * in front of the digits: two bytes further there may be a token that was just written, and its store would be waited for.
- */
-// @ts-ignore: decorator
-@inline
-export function isPrefixed(at: usize): bool {
-  return (load<u8>(at - 1) | 0x20) == 0x78 && load<u8>(at - 2) == 0x30 && !isWordAt(at - 3)
 }

@@ -1,16 +1,13 @@
 // Addresses in bytes: find the tokens of a chunk, rewrite those that translate, leave every other byte as it was.
 //
 // Two steps over a tile that stays in the first-level cache: collect where runs of enough digits begin (runs.ts); then for
-// each of them tell whether it is a token, take its value, translate it and write digits over digits. Neither has a branch
+// each of them tell whether it is a token (tokens.ts), take its value, translate it and write digits over digits. Neither has a branch
 // that depends on the addresses. Tokens mostly keep their length (sixteen digits stay sixteen) and are overwritten where
 // they stand; from the first one that does not, the chunk is copied to `dst`.
 
 import {
-  anyLower,
-  anyUpper,
   digitsOf,
   digitTable,
-  isWordAt,
   JOIN,
   lettersOf,
   LOW_NIBBLE,
@@ -38,8 +35,9 @@ import {
   TEXT_TILE,
   WATCH,
 } from './memory'
-import { BARE_DIGITS, CANDIDATE_BYTES, CANDIDATE_DIGITS, collectorOf, isPrefixed, restOf, safeEnd } from './runs'
+import { BARE_DIGITS, CANDIDATE_BYTES, collectorOf, restOf } from './runs'
 import { findSegment, isWatched, SIGN, TRY_ALL } from './segments'
+import { ANY, decidedEnd, digitsAt, isToken, isUpper, LONG, SIXTEEN } from './tokens'
 
 // State of a chunk between its tiles.
 /** Where the next byte to be copied stands in the chunk, once copying has begun. */
@@ -65,8 +63,7 @@ let pairsEnd: usize = 0
  * @returns where the text that came out stands: src or dst. RESULT has its length and what was counted.
  */
 export function rewriteText(src: usize, length: u32, dst: usize, last: bool, segments: u32, minDigits: u32): usize {
-  if (last) store<u8>(src + length, 0)
-  const end = last ? src + length : safeEnd(src, length)
+  const end = decidedEnd(src, length, last)
   copied = src
   out = 0
   translated = 0
@@ -107,12 +104,6 @@ const MACRO_FOR_ALL: u32 = 0
 const ONE_PAIR: u32 = 1
 const ALL_PAIRS: u32 = 2
 const SEARCH: u32 = 3
-
-// What is known of the candidates' digits: nothing, that there are nine or more, that there are sixteen or more. With the
-// last their number has not even been written; sixteen stay sixteen, so nothing is ever moved then.
-const ANY: u32 = 0
-const LONG: u32 = 1
-const SIXTEEN: u32 = 2
 
 /** The passes of this chunk: for tokens where they stand, and for all from the first one on that changes in length. */
 let overwriteTokens: Pass = overwriteByPair
@@ -239,13 +230,8 @@ function rewriteTokens(
   let to = out
   for (; list < stop; list += CANDIDATE_BYTES) {
     const at = <usize>load<u32>(list)
-    const n: u32 = sizes == SIXTEEN ? 16 : load<u32>(list, CANDIDATE_DIGITS)
-    if (n > 16) continue
-    if (<u32>isWordAt(at - 1) | <u32>isWordAt(at + n)) {
-      if (isWordAt(at + n) || (sizes == ANY && n < minDigits) || !isPrefixed(at)) continue
-    } else if (sizes == ANY && n < fewestBare) {
-      continue
-    }
+    const n = digitsAt(list, sizes)
+    if (!isToken(at, n, minDigits, fewestBare, sizes)) continue
     const backwards = sizes == SIXTEEN ? reverse : reversal(n)
     const digits = i8x16.swizzle(v128.load(at), backwards)
     const letters = lettersOf(digits, nineDigit)
@@ -274,7 +260,7 @@ function rewriteTokens(
       hit = <u32>i64x2.bitmask(within)
     }
     let table = lowerCase
-    if (anyUpper(digits, letters)) table = digitTable(!anyLower(digits, letters))
+    if (isUpper(digits, letters)) table = digitTable(true)
     const written = digitsOf(y, table, lowNibble)
     if (moving) {
       if (hit) {

@@ -56,7 +56,7 @@ export async function benchBatches(layout: HypLayout, native: Native | undefined
       often('plain JS, Int32Array pairs', () => plainInt32(input32, output32)),
       often('TypedArray.set', () => output.set(input)),
     ]
-    if (size >= 65536) subjects.push(often('two copies through a tile, no kernel', () => twoCopies(input, output)))
+    if (size >= 65536) subjects.push(often('two copies through a tile, no engine', () => twoCopies(input, output)))
     if (size >= 4096) {
       const resident = createTranslator(only, { unchecked: true }).allocate(size)
       resident.addresses.fill(0xffff6f3700001000n)
@@ -118,8 +118,8 @@ export async function benchBatches(layout: HypLayout, native: Native | undefined
         size === 65536 ? 0.45 : 0.7,
       )
       report.ratio(
-        `two copies through a tile, no kernel / TypedArray.set, ${count(size)}`,
-        ratio(of('two copies through a tile, no kernel'), of('TypedArray.set')),
+        `two copies through a tile, no engine / TypedArray.set, ${count(size)}`,
+        ratio(of('two copies through a tile, no engine'), of('TypedArray.set')),
       )
     }
     if (times.has('C in place')) {

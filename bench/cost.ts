@@ -1,5 +1,5 @@
 import { createTranslator, type HypLayout } from 'hypva'
-import { TextRewriter } from '#dist/translate/text.js'
+import { TextRewriter } from '#dist/translate/text-rewriter.js'
 import { measure, type Subject } from './measure.js'
 import type { Report } from './report.js'
 

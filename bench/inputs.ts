@@ -9,7 +9,7 @@ export interface Range {
   delta: bigint
 }
 
-export interface TextInput {
+interface TextInput {
   readonly name: string
   readonly bytes: Buffer
   /** The direction that the text is rewritten in. */

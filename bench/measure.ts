@@ -22,7 +22,7 @@ export interface Timing {
   readonly rounds: readonly number[]
 }
 
-export interface MeasureOptions {
+interface MeasureOptions {
   /** How often the subjects take turns. */
   readonly rounds?: number
   /** Milliseconds a subject runs in a round, and the calls it makes at least. */

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { TextRewriter } from '#dist/translate/text.js'
+import { TextRewriter } from '#dist/translate/text-rewriter.js'
 import { type Range, textInputs } from './inputs.js'
 import { measure, ratio, type Subject } from './measure.js'
 import type { Native } from './native.js'
@@ -11,13 +11,13 @@ const CHUNK = 65536
 /** Where plain JavaScript is timed as well: what it does is the same everywhere. */
 const PLAIN = ['ftrace', 'no address', 'all addresses, bare']
 
-/** The kernel alone: a chunk that is in WASM memory already, beside the same algorithm in C with AVX2. */
+/** The engine alone: a chunk that is in WASM memory already, beside the same algorithm in C with AVX2. */
 export async function benchText(root: string, native: Native | undefined, report: Report): Promise<void> {
   for (const { name, bytes, ranges } of textInputs(root)) {
     const rewriter = new TextRewriter({ kind: 'checked', segments: ranges }, { chunk: CHUNK })
     const chunk = bytes.subarray(0, CHUNK)
-    const kernel = rewriter.resident(chunk)
-    const subjects: Subject[] = [{ name: 'WASM', run: () => void kernel() }]
+    const call = rewriter.resident(chunk)
+    const subjects: Subject[] = [{ name: 'WASM', run: () => void call() }]
     const stays = ranges.every(({ delta }) => delta === 0n)
     if (native !== undefined && stays) {
       writeFileSync(join(root, '.build/bench-text'), chunk)
@@ -38,17 +38,17 @@ export async function benchText(root: string, native: Native | undefined, report
     const bar = name.startsWith('ftrace') ? 4 : 2
     const speed = (ms: number) => chunk.length / ms / 1e6
     report.ratio(
-      `GB/s of the text kernel: ${name}`,
+      `GB/s of rewriteText: ${name}`,
       { median: speed(wasm.median), min: speed(wasm.max), max: speed(wasm.min) },
       bar,
     )
     if (plain) {
       for (const way of ['byte loop', 'regular expression']) {
-        report.ratio(`text kernel / plain JS, ${way}: ${name}`, ratio(wasm, times.get(`plain JS, ${way}`)!))
+        report.ratio(`rewriteText / plain JS, ${way}: ${name}`, ratio(wasm, times.get(`plain JS, ${way}`)!))
       }
     }
     if (times.has('C with AVX2'))
-      report.ratio(`text kernel / C with AVX2: ${name}`, ratio(wasm, times.get('C with AVX2')!), 0.8)
+      report.ratio(`rewriteText / C with AVX2: ${name}`, ratio(wasm, times.get('C with AVX2')!), 0.8)
   }
 }
 

@@ -15,7 +15,7 @@ function filesBelow(dir: string): string[] {
     .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
 }
 
-describe('the embedded kernels', () => {
+describe('the embedded engine', () => {
   const wasm = Buffer.from(WASM_BASE64, 'base64')
 
   test('are what a fresh build of assembly/ gives', () => {

@@ -1,7 +1,8 @@
 import type { Plan } from '../engine/plan.js'
 import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
+import type { Chunks } from '../translate/chunks.js'
 import type { TagClues, TagWatch } from '../translate/tag-watch.js'
-import { TextRewriter } from '../translate/text.js'
+import { TextRewriter } from '../translate/text-rewriter.js'
 import type { Range } from '../u64.js'
 
 /** What an input is, as --format says. */
@@ -32,7 +33,7 @@ export function newRewriter(
   { plan, format, countAll, gaps }: Translation,
   chunk: number,
   watch: TagWatch | undefined,
-): TextRewriter | BinaryRewriter {
+): Chunks {
   const order = orderOf(format)
   return order === undefined
     ? new TextRewriter(plan, { chunk, countAll, gaps, ...(watch && { watch }) })

@@ -36,7 +36,7 @@ const RESULT_WORDS = (ABI.RESULT_WATCHED + 16) / 4
 
 let compiled: WebAssembly.Module | undefined
 
-/** The kernels, compiled once. Synchronous: the module is some kilobytes and comes embedded. */
+/** The WASM module, compiled once. Synchronous: it is some kilobytes and comes embedded. */
 export function engineModule(): WebAssembly.Module {
   if (compiled === undefined) {
     const text = atob(WASM_BASE64)
@@ -60,8 +60,8 @@ export interface EngineResult {
   readonly firstMiss: number
 }
 
-/** Where a symbol table stands in the kernels' memory, and what its buckets cover. */
-export interface NamePlaces {
+/** Where a symbol table stands in an engine's memory, and what its buckets cover. */
+interface NamePlaces {
   readonly count: number
   readonly starts: number
   readonly texts: number
@@ -72,7 +72,7 @@ export interface NamePlaces {
 }
 
 /**
- * One instance of the kernels with a memory of its own, sized at the start: views on it never detach.
+ * One instance of the WASM module with a memory of its own, sized at the start: views on it never detach.
  * `heap` is the offset of the first of `heapBytes` bytes that are the caller's.
  */
 export class Engine {
@@ -108,7 +108,7 @@ export class Engine {
     this.putSegments(ABI.NAME_SEGMENTS, segments)
   }
 
-  /** The two ranges whose addresses text kernels and watchBatch count; see WATCH of assembly/memory.ts. */
+  /** The two ranges whose addresses rewriteText, nameText and watchBatch count; see WATCH of assembly/memory.ts. */
   setWatch(...ranges: readonly [Range, Range]): void {
     ranges.forEach(({ start, end }, i) => {
       this.view.setBigUint64(ABI.WATCH + 8 * i, start ^ SIGN, true)
@@ -116,7 +116,7 @@ export class Engine {
     })
   }
 
-  /** Says where the symbol table is; see NAMES of assembly/memory.ts. */
+  /** Tells the module where the symbol table is; see NAMES of assembly/memory.ts. */
   setNames(names: NamePlaces): void {
     const { view } = this
     view.setUint32(ABI.NAMES, names.count, true)
@@ -171,4 +171,9 @@ export class Engine {
   get produced(): number {
     return this.result[ABI.RESULT_PRODUCED / 4]!
   }
+}
+
+/** The next multiple of 8: where tables and addresses stand in an engine's memory. */
+export function roundUp(bytes: number): number {
+  return (bytes + 7) & ~7
 }

@@ -27,7 +27,7 @@ const LARGE_TILE = 32768
 const LARGE = 262144
 
 /**
- * Bytes from the beginning of the kernel's heap to the tile. Large arrays begin at a page or sixteen bytes behind; were the
+ * Bytes from the beginning of the engine's heap to the tile. Large arrays begin at a page or sixteen bytes behind; were the
  * tile to begin like that as well, each load of a copy would wait for a store that looks as if it went to the same address
  * (processors compare the lower twelve bits first), which costs up to a third of the speed.
  */
@@ -95,7 +95,7 @@ function runTiles(engine: Engine, plan: Plan, input: BigUint64Array, output: Big
   return { translated: length - missed, missed, firstMiss }
 }
 
-/** Translates `count` addresses at a place in a kernel's memory. */
+/** Translates `count` addresses at a place in an engine's memory. */
 function runAt(engine: Engine, at: number, plan: Plan, count: number): EngineResult {
   const { exports } = engine
   if (plan.kind === 'macro') {

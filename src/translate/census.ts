@@ -1,4 +1,4 @@
-import { Engine } from '../engine/engine.js'
+import { roundUp } from '../engine/engine.js'
 import { ABI } from '../engine/wasm.generated.js'
 import { subtract, united, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion, type RegionKind } from '../layout/regions.js'
@@ -7,8 +7,8 @@ import type { HypLayout } from '../layout/types.js'
 import { formatName, type SymbolEntry } from '../symbols/table.js'
 import type { Range } from '../u64.js'
 import type { ByteOrder } from './binary.js'
+import { Chunks } from './chunks.js'
 import type { Namer } from './namer.js'
-import { newCounts, type RewriteCounts, type Rewriter, type Truncation } from './rewriter.js'
 import type { TagWatch } from './tag-watch.js'
 
 /** How often addresses of a region were seen. */
@@ -52,21 +52,14 @@ const KERNEL_HALF = 1n << 63n
  * census.commit(text.length, true)
  * census.result().addresses // 1
  */
-export class Census implements Rewriter {
-  readonly counts: RewriteCounts = newCounts()
-  private readonly engine: Engine
+export class Census extends Chunks {
   private readonly namer: Namer | undefined
   private readonly regions: readonly LocatedRegion[]
   private readonly order: ByteOrder | undefined
   private readonly watch: TagWatch | undefined
-  private readonly chunk: number
-  private readonly base: number
   private readonly values: number
   private readonly counters: number
   private readonly perEntry: Float64Array
-  private offset = 0
-  private length = 0
-  private consumed = 0
   private elsewhere = 0
   private named = 0
   private addresses = 0
@@ -87,59 +80,34 @@ export class Census implements Rewriter {
     } = {},
   ) {
     const { from, namer, order, chunk = 65536, watch } = options
+    const pieces = regionPieces(layout, from)
+    const values = valueBytes(chunk + ABI.LONGEST_TOKEN)
+    super(chunk, values + pieces.length * 8)
     this.namer = namer
     this.watch = watch
     this.order = order
-    this.chunk = chunk
-    const pieces = regionPieces(layout, from)
     this.regions = pieces
-    const slack = ABI.TEXT_SLACK
-    // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
-    const most = 2 * (chunk + ABI.LONGEST_TOKEN) + 8
-    this.engine = new Engine(slack + chunk + ABI.LONGEST_TOKEN + slack + most + pieces.length * 8 + 16)
-    this.base = this.engine.heap + slack
-    this.values = (this.base + chunk + ABI.LONGEST_TOKEN + slack + 7) & ~7
-    this.counters = (this.values + most + 7) & ~7
+    this.values = this.extra
+    this.counters = this.values + values
     this.engine.setSegments(pieces.map(({ range }) => ({ ...range, delta: 0n })))
     if (watch !== undefined) this.engine.setWatch(...watch.ranges)
     this.perEntry = new Float64Array(namer?.symbols.starts.length ?? 0)
   }
 
-  space(): Uint8Array {
-    const { engine, base } = this
-    engine.bytes.copyWithin(base - ABI.TEXT_CONTEXT, base + this.consumed - ABI.TEXT_CONTEXT, base + this.length)
-    this.offset += this.consumed
-    this.length -= this.consumed
-    this.consumed = 0
-    return engine.bytes.subarray(base + this.length, base + this.length + this.chunk)
-  }
-
-  commit(length: number, last: boolean): Uint8Array {
-    const { engine, base, counts } = this
-    this.length += length
-    counts.bytesIn += length
+  protected process(last: boolean, added: number): Uint8Array {
+    const { engine, base, counts, values } = this
     const count = this.order === undefined ? this.tokens(last) : this.words(this.order)
     this.addresses += count
-    engine.exports.tally(this.values, count, this.regions.length, this.counters)
+    engine.exports.tally(values, count, this.regions.length, this.counters)
     const { missed } = engine.counts()
     this.elsewhere += missed
     counts.translated += count - missed
     counts.missed += missed
-    if (this.watch !== undefined) this.watchValues(this.watch, count, length)
+    this.watch?.see(engine, values, count, added)
     if (this.namer !== undefined && count > 0) this.name(this.namer, count)
-    if (last && this.consumed === this.length) {
-      // The next input begins anew: its first token does not touch the last bytes of this one.
-      this.offset = 0
-      this.length = 0
-      this.consumed = 0
-      engine.bytes.fill(0, base - ABI.TEXT_CONTEXT, base)
-    }
+    // The next input begins anew: its first token does not touch the last bytes of this one.
+    if (last && this.consumed === this.length) this.begin(0, new Uint8Array())
     return engine.bytes.subarray(base, base)
-  }
-
-  end(): Truncation | undefined {
-    const bytes = this.length - this.consumed
-    return this.order === undefined || bytes === 0 ? undefined : { offset: this.offset + this.consumed, bytes }
   }
 
   /** What was seen so far. */
@@ -171,13 +139,6 @@ export class Census implements Rewriter {
     }
   }
 
-  private watchValues(watch: TagWatch, count: number, bytes: number): void {
-    const { engine, values } = this
-    engine.exports.watchBatch(values, count)
-    if (!watch.count(engine.watched(), bytes)) return
-    watch.look(new Uint32Array(engine.exports.memory.buffer, values, 2 * count), count)
-  }
-
   private tokens(last: boolean): number {
     const { engine } = this
     const count = engine.exports.tokenValues(this.base, this.length, this.values, last ? 1 : 0)
@@ -187,8 +148,7 @@ export class Census implements Rewriter {
 
   private words(order: ByteOrder): number {
     const { engine, base, values } = this
-    const count = Math.floor(this.length / 8)
-    this.consumed = count * 8
+    const count = this.wholeWords()
     engine.bytes.copyWithin(values, base, base + count * 8)
     if (order === 'be') engine.exports.swapBytes(values, count)
     return count
@@ -205,6 +165,14 @@ export class Census implements Rewriter {
     }
     this.named += named
   }
+}
+
+/**
+ * Room for the values of the tokens in so much text, or of so many raw words; a multiple of 8. The shortest token, 0x0 and what
+ * separates it from the next, takes four bytes and gives eight.
+ */
+export function valueBytes(length: number): number {
+  return roundUp(2 * length) + 8
 }
 
 /** The known regions, disjoint and ascending; where two overlap, what EL2 is known to map comes before a tag's whole block. */

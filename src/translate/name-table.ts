@@ -1,4 +1,4 @@
-import type { Engine } from '../engine/engine.js'
+import { type Engine, roundUp } from '../engine/engine.js'
 import type { Segment } from '../engine/segments.js'
 import { ABI } from '../engine/wasm.generated.js'
 import { HypvaError } from '../errors.js'
@@ -7,7 +7,7 @@ import { type NameOptions, nameParts, type SymbolTable } from '../symbols/table.
 /** At most so many buckets: a megabyte, which stays in a second-level cache. */
 const MOST_BUCKETS = 2 ** 18
 
-/** A symbol table in the form of the kernels (assembly/names.ts), to be loaded into one or several of them. */
+/** A symbol table in the form that the engine reads (assembly/names.ts), to be loaded into one engine or several. */
 export class NameTable {
   readonly symbols: SymbolTable
   readonly segments: readonly Segment[]
@@ -51,7 +51,7 @@ export class NameTable {
     if (this.segments.length > capacity) {
       throw new HypvaError(
         'HYPVA_LAYOUT',
-        `layout: ${this.segments.length} separate ranges hold the kernel image; at most ${capacity} fit the kernels`,
+        `layout: ${this.segments.length} separate ranges hold the kernel image; at most ${capacity} fit the engine`,
       )
     }
     const { buffer } = engine.exports.memory
@@ -77,10 +77,6 @@ export class NameTable {
     })
     engine.setNameSegments(this.segments)
   }
-}
-
-function roundUp(bytes: number): number {
-  return (bytes + 7) & ~7
 }
 
 /** For each bucket the entry that holds its first address, and one more so that a bucket knows its last. */

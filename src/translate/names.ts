@@ -7,7 +7,7 @@ import { NameTable } from './name-table.js'
 import type { Namer } from './namer.js'
 import { type Counting, TextChunks } from './text-chunks.js'
 
-export interface NameRewriterOptions extends Counting {
+interface NameRewriterOptions extends Counting {
   /** Translate the address by this plan and put the name behind it; absent: the name takes the address's place. */
   readonly annotate?: Plan
   /** Count every token that gets no name, also those too short to be an address of the source space. */
@@ -45,7 +45,7 @@ export class NameRewriter extends TextChunks {
   }
 }
 
-// One table for all rewriters of a namer: it is made once, and loaded into each kernel.
+// One table for all rewriters of a namer: it is made once, and loaded into the engine of each.
 const tables = new WeakMap<Namer, NameTable>()
 
 function tableOf(namer: Namer): NameTable {

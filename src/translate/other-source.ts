@@ -1,9 +1,10 @@
-import { Engine } from '../engine/engine.js'
+import { Engine, roundUp } from '../engine/engine.js'
 import type { Segment } from '../engine/segments.js'
 import { ABI } from '../engine/wasm.generated.js'
 import type { Space } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ByteOrder } from './binary.js'
+import { valueBytes } from './census.js'
 import { compileSegments, hypLooksLikeNumbers, sourceSpaces } from './directions.js'
 
 /** Addresses of a space that was not asked for. */
@@ -49,14 +50,13 @@ function segmentsOf(layout: HypLayout, space: Space): readonly Segment[] {
 }
 
 function countIn(segments: readonly Segment[], bytes: Uint8Array, order: ByteOrder | undefined): number {
-  const slack = ABI.TEXT_SLACK
-  // The shortest token, 0x0 and what separates it from the next, takes four bytes and gives eight.
-  const room = 2 * bytes.length + 16
-  const counters = segments.length * 8
-  const engine = new Engine(slack + bytes.length + slack + room + counters + 16)
   if (segments.length > ABI.SEGMENT_CAPACITY) return 0
-  const base = engine.heap + slack
-  const values = (base + bytes.length + slack + 7) & ~7
+  // Text, then the values of its tokens, then a counter a segment.
+  const text = roundUp(bytes.length + 2 * ABI.TEXT_SLACK)
+  const room = valueBytes(bytes.length)
+  const engine = new Engine(text + room + segments.length * 8)
+  const base = engine.heap + ABI.TEXT_SLACK
+  const values = engine.heap + text
   engine.setSegments(segments)
   engine.bytes.set(bytes, order === undefined ? base : values)
   let count = Math.floor(bytes.length / 8)

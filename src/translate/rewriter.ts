@@ -18,8 +18,9 @@ export interface RewriteCounts {
 }
 
 /**
- * Rewrites a stream of bytes through WASM memory: fill `space()`, say with `commit()` how much, take what comes out. The
- * caller may read a file straight into `space()` and write straight from what `commit()` returns.
+ * Rewrites a stream of bytes through WASM memory. The caller fills `space()`, tells `commit()` how many bytes it filled, and
+ * takes what comes out, until the last commit; then `end()`. It may read a file straight into `space()` and write straight
+ * from what `commit()` returns.
  */
 export interface Rewriter {
   readonly counts: Readonly<RewriteCounts>
@@ -30,7 +31,7 @@ export interface Rewriter {
    * @returns what is decided so far, valid until the next call
    */
   commit(length: number, last: boolean): Uint8Array
-  /** To be called after the last commit. @returns where the input stopped inside a raw address; undefined when it did not */
+  /** After the last commit: where the input stopped inside a raw address; undefined when it did not. */
   end(): Truncation | undefined
 }
 
@@ -45,12 +46,6 @@ export interface Truncation {
 /** A truncation in words, for an input whose whole addresses have been written. */
 export function describeTruncation({ offset, bytes }: Truncation): string {
   return `byte ${offset}: ${bytes} of the 8 bytes of an address; the ${offset / 8} whole ones before it are written`
-}
-
-/** @param size bytes of the whole input */
-export function truncationOf(size: number): Truncation | undefined {
-  const bytes = size % 8
-  return bytes === 0 ? undefined : { offset: size - bytes, bytes }
 }
 
 export function newCounts(): RewriteCounts {

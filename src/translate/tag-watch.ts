@@ -1,3 +1,4 @@
+import type { Engine } from '../engine/engine.js'
 import type { Segment } from '../engine/segments.js'
 import { memstartAlignOf } from '../layout/address-space.js'
 import { type TagSpace, tagSpace, userRanges } from '../layout/tag-space.js'
@@ -75,7 +76,7 @@ export interface TagReport {
 }
 
 /** That a layout is of another boot. */
-export interface ForeignTag {
+interface ForeignTag {
   /** The other boot's tag, in place, and as the kernel holds it. */
   readonly tag: bigint
   readonly tagVal: bigint
@@ -109,11 +110,11 @@ const MOST_SEEN = 16384
  * is random; those of the layout's boot carry the layout's. What else a trace holds (addresses of programs and of guests,
  * numbers) must not pass for such a tag: see `verdict`.
  *
- * Kernels count each address, which is cheap; the addresses themselves are looked at in a sample, and only while the counts
+ * The engine counts each address, which is cheap; the addresses themselves are looked at in a sample, and only while the counts
  * leave the layout in doubt.
  */
 export class TagWatch {
-  /** Ranges whose addresses the kernels count: the region, and in it the layout's own tag. */
+  /** Ranges whose addresses the engine counts: the region, and in it the layout's own tag. */
   readonly ranges: readonly [Range, Range]
   private readonly clues: TagClues
   private inRegion = 0
@@ -136,7 +137,7 @@ export class TagWatch {
   }
 
   /**
-   * Adds what a kernel counted in a chunk of `bytes` bytes, in the two ranges.
+   * Adds what the engine counted in a chunk of `bytes` bytes, in the two ranges.
    * @returns whether the chunk's addresses are to be shown to `look`
    */
   count([inRegion, own]: readonly [number, number], bytes: number): boolean {
@@ -168,6 +169,12 @@ export class TagWatch {
       return true
     this.complete = false
     return false
+  }
+
+  /** Counts `count` raw addresses at a place in an engine's memory, `bytes` bytes of input, and looks at them where need be. */
+  see(engine: Engine, at: number, count: number, bytes: number): void {
+    engine.exports.watchBatch(at, count)
+    if (this.count(engine.watched(), bytes)) this.look(new Uint32Array(engine.bytes.buffer, at, 2 * count), count)
   }
 
   /** Looks at `count` addresses, low half first. Returns false when it has seen enough of this chunk. */

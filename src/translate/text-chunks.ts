@@ -1,7 +1,7 @@
-import { Engine } from '../engine/engine.js'
+import { roundUp } from '../engine/engine.js'
 import { ABI } from '../engine/wasm.generated.js'
 import type { Range } from '../u64.js'
-import { newCounts, type RewriteCounts, type Rewriter } from './rewriter.js'
+import { Chunks } from './chunks.js'
 import type { TagWatch } from './tag-watch.js'
 
 /** Bytes of text whose addresses are looked at together. */
@@ -18,97 +18,55 @@ export interface Counting {
   readonly watch?: TagWatch
 }
 
-/** Text on its way through a kernel: chunks, what is held back between them, and what was counted. */
-export abstract class TextChunks implements Rewriter {
-  readonly counts: RewriteCounts = newCounts()
-  protected readonly engine: Engine
-  /** Where a chunk begins, and where what comes out may be written. */
-  protected readonly base: number
+/** Text: its tokens are rewritten, those that ought to translate and do not are counted, and a watch is told of all. */
+export abstract class TextChunks extends Chunks {
+  /** Where what comes out may be written. */
   protected readonly dst: number
-  /** First byte behind all that, a multiple of 8: `extra` bytes from there on are the kernel's tables. */
+  /** Where the bytes are that were asked for besides, at a multiple of 8. */
   protected readonly tables: number
-  /** Bytes at `base` of the last call, and how many of them were dealt with. */
-  protected length = 0
-  private readonly chunk: number
   private readonly gaps: readonly Range[]
   private readonly gapsAt: number
   /** Digits of the lowest of their addresses. */
   private readonly gapDigits: number
   private readonly watch: TagWatch | undefined
   private readonly valuesAt: number
-  private consumed = 0
-  private offset = 0
 
   /**
    * @param chunk bytes that `space()` has at most
-   * @param room gives the most bytes that come out of so many
+   * @param growth gives the most bytes that come out of so many
+   * @param tables bytes that the subclass needs for tables, a multiple of 8
    */
-  constructor(chunk: number, room: (bytes: number) => number, { gaps = [], watch }: Counting, extra = 0) {
-    const most = chunk + ABI.LONGEST_TOKEN
-    const before = 2 * ABI.TEXT_SLACK + most
-    this.engine = new Engine(
-      before + room(most) + ABI.TEXT_SLACK + 8 + extra + gaps.length * ABI.SEGMENT_BYTES + (watch ? 2 * PIECE : 0),
-    )
-    this.chunk = chunk
-    this.base = this.engine.heap + ABI.TEXT_SLACK
-    this.dst = this.engine.heap + before
-    this.tables = (this.dst + room(most) + ABI.TEXT_SLACK + 7) & ~7
+  constructor(chunk: number, growth: (bytes: number) => number, { gaps = [], watch }: Counting, tables = 0) {
+    const room = roundUp(growth(chunk + ABI.LONGEST_TOKEN) + ABI.TEXT_SLACK)
+    const gapBytes = gaps.length * ABI.SEGMENT_BYTES
+    super(chunk, room + tables + gapBytes + (watch ? 2 * PIECE : 0))
+    this.dst = this.extra
+    this.tables = this.dst + room
     this.gaps = gaps
-    this.gapsAt = this.tables + extra
+    this.gapsAt = this.tables + tables
     this.gapDigits = (gaps[0]?.start ?? 0n).toString(16).length
     this.engine.putRanges(this.gapsAt, gaps)
     this.watch = watch
-    this.valuesAt = this.gapsAt + gaps.length * ABI.SEGMENT_BYTES
+    this.valuesAt = this.gapsAt + gapBytes
     if (watch !== undefined) this.engine.setWatch(...watch.ranges)
   }
 
-  /** Runs the kernel over the `length` bytes at `base`; where the text that comes out begins. */
+  /** Rewrites the `length` bytes at `base`; returns where the text that comes out begins. */
   protected abstract rewrite(last: boolean): number
 
-  space(): Uint8Array {
-    const { engine, base } = this
-    // What was held back moves to the front, with the bytes before it that the kernel looks back at.
-    engine.bytes.copyWithin(base - ABI.TEXT_CONTEXT, base + this.consumed - ABI.TEXT_CONTEXT, base + this.length)
-    this.offset += this.consumed
-    this.length -= this.consumed
-    this.consumed = 0
-    return engine.bytes.subarray(base + this.length, base + this.length + this.chunk)
-  }
-
-  /**
-   * Begins anew in the middle of a text, where it may be cut (cuts.ts).
-   * @param offset of the first byte in the whole input
-   * @param context the bytes before it, ABI.TEXT_CONTEXT of them if there are so many
-   * @returns `space()`
-   */
-  begin(offset: number, context: Uint8Array): Uint8Array {
-    const { engine, base } = this
-    engine.bytes.fill(0, base - ABI.TEXT_CONTEXT, base)
-    engine.bytes.set(context, base - context.length)
-    this.offset = offset
-    this.length = 0
-    this.consumed = 0
-    return engine.bytes.subarray(base, base + this.chunk)
-  }
-
-  commit(length: number, last: boolean): Uint8Array {
+  protected process(last: boolean, added: number): Uint8Array {
     const { engine, counts } = this
-    this.length += length
+    // Before anything is rewritten in place.
     if (this.gaps.length > 0) this.countFailed(last)
     const at = this.rewrite(last)
-    this.consumed = engine.consumed
+    const { consumed, produced } = engine
+    this.consumed = consumed
     const found = engine.counts()
-    counts.bytesIn += length
     counts.translated += found.translated
     counts.missed += found.missed
-    const { produced } = engine
-    counts.bytesOut += produced
-    if (this.watch?.count(engine.watched(), length)) this.look(this.watch, last)
+    if (this.watch?.count(engine.watched(), added)) this.look(this.watch, last)
     return engine.bytes.subarray(at, at + produced)
   }
-
-  /** Text ends anywhere. */
-  end(): undefined {}
 
   /** Shows the watch the chunk's addresses: those that did not translate still stand where they were. */
   private look(watch: TagWatch, last: boolean): void {
@@ -122,7 +80,6 @@ export abstract class TextChunks implements Rewriter {
     }
   }
 
-  /** Before anything is rewritten in place. */
   private countFailed(last: boolean): void {
     const { engine, counts, base, length, gaps, gapsAt, gapDigits } = this
     engine.exports.countText(base, length, last ? 1 : 0, gapsAt, gaps.length, gapDigits)

@@ -15,7 +15,7 @@ import { createNamer, type NameBatch, type Namer } from './namer.js'
 import { NameRewriter, namedRanges } from './names.js'
 import { checkedPlan, uncheckedPlan } from './plans.js'
 import { rewriterStream } from './stream.js'
-import { TextRewriter } from './text.js'
+import { TextRewriter } from './text-rewriter.js'
 
 /** The direction of a translator, and what it does with an address that has no place in it. */
 export interface TranslatorOptions {

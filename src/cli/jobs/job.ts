@@ -2,11 +2,10 @@
 // them, and writes what comes out behind what the blocks before have come to.
 import { readSync } from 'node:fs'
 import { ABI } from '../../engine/wasm.generated.js'
-import type { BinaryRewriter } from '../../translate/binary.js'
+import type { Chunks } from '../../translate/chunks.js'
 import { CUT_WINDOW, cutOffset } from '../../translate/cuts.js'
 import { addCounts, newCounts, type RewriteCounts, type Truncation } from '../../translate/rewriter.js'
 import { type TagReport, TagWatch } from '../../translate/tag-watch.js'
-import type { TextRewriter } from '../../translate/text.js'
 import { newRewriter, type Translation } from '../format.js'
 import { interrupted } from '../io/reading.js'
 import { writeAll, writeAllLater } from '../io/writing.js'
@@ -40,7 +39,7 @@ const NEXT_BLOCK = 0
 export const TURN = 1
 const FAILED = 2
 
-/** An error on the way to the main thread, which says it in words: `read` or `write` of which side, or a plain message. */
+/** An error as it is sent to the main thread, which names the file: the side that failed, or none and a plain message. */
 export interface JobFailure {
   readonly side: 'read' | 'write' | undefined
   readonly code: string | undefined
@@ -58,7 +57,7 @@ class SideError extends Error {
 }
 
 /** Scheduling options of a job. */
-interface JobManners {
+interface Scheduling {
   /** Writes while the next block is read and rewritten, rather than in between. */
   readonly overlap: boolean
   /** Waited for after each block, and now and then while the turn is another's. */
@@ -66,11 +65,11 @@ interface JobManners {
 }
 
 /** Does blocks until there are no more. On an error the other jobs stop as well. */
-export async function runJob(data: JobData, { overlap, pause }: JobManners): Promise<JobResult> {
+export async function runJob(data: JobData, { overlap, pause }: Scheduling): Promise<JobResult> {
   const { size, block, control, position } = data
   const blocks = Math.ceil(size / block)
   const watch = data.clues && new TagWatch(data.clues)
-  // What is being written is not to be touched: then there is another rewriter for the next block.
+  // A block must not change while it is being written: with overlap a second rewriter takes the next one.
   const rewriters = Array.from({ length: overlap ? 2 : 1 }, () => newRewriter(data, block + CUT_ROOM, watch))
   let writing: Promise<void> = Promise.resolve()
   let truncated: Truncation | undefined
@@ -112,7 +111,7 @@ export async function runJob(data: JobData, { overlap, pause }: JobManners): Pro
 }
 
 /** Reads a block, cut where no token is, and rewrites it. */
-function rewriteBlock(data: JobData, rewriter: TextRewriter | BinaryRewriter, index: number): Uint8Array {
+function rewriteBlock(data: JobData, rewriter: Chunks, index: number): Uint8Array {
   const start = cutAt(data, index * data.block)
   const end = cutAt(data, (index + 1) * data.block)
   const context = new Uint8Array(Math.min(ABI.TEXT_CONTEXT, start))
@@ -123,10 +122,10 @@ function rewriteBlock(data: JobData, rewriter: TextRewriter | BinaryRewriter, in
 }
 
 /** Waits until the blocks before have got their places; false when another job has failed meanwhile. */
-async function takeTurn(control: Int32Array, index: number, pause: JobManners['pause']): Promise<boolean> {
+async function takeTurn(control: Int32Array, index: number, pause: Scheduling['pause']): Promise<boolean> {
   for (let turn = Atomics.load(control, TURN); turn !== index; turn = Atomics.load(control, TURN)) {
     if (Atomics.load(control, FAILED) !== 0) return false
-    // That a thread has died is said in an event.
+    // The death of a thread arrives as an event, which needs a turn of the loop.
     if (Atomics.wait(control, TURN, turn, 100) === 'timed-out') await pause?.()
   }
   return true

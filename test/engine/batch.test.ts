@@ -12,7 +12,7 @@ const CANARY = 0xdead_beef_0bad_f00dn
 const distinct = (length: number): BigUint64Array =>
   BigUint64Array.from({ length }, (_, i) => (BigInt(i) * 0x9e37_79b9_7f4a_7c15n + 0x0123_4567_89ab_cdefn) % U64)
 
-/** A kernel with two windows of `length` u64, canaries around each, `shift` bytes off alignment. */
+/** An engine with two windows of `length` u64, canaries around each, `shift` bytes off alignment. */
 function arena(length: number, shift: number) {
   const size = (length + 8) * 8
   const engine = new Engine(2 * size + 16)

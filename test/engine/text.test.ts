@@ -4,7 +4,7 @@ import { Engine } from '../../src/engine/engine.ts'
 import type { Plan } from '../../src/engine/plan.ts'
 import { newCounts } from '../../src/translate/rewriter.ts'
 import { type TagClues, TagWatch } from '../../src/translate/tag-watch.ts'
-import { TextRewriter } from '../../src/translate/text.ts'
+import { TextRewriter } from '../../src/translate/text-rewriter.ts'
 import type { Range } from '../../src/u64.ts'
 import { runs } from '../campaign.ts'
 import { fromLatin1, latin1, rewriteTextOracle, translateOracle } from '../oracle.ts'
@@ -212,7 +212,7 @@ const word = fc.oneof(
 )
 const text = fc.array(word, { maxLength: 60 }).map((words) => words.join(''))
 
-describe.each(Object.keys(PLANS))('text kernel, plan %s', (name) => {
+describe.each(Object.keys(PLANS))('text, plan %s', (name) => {
   const p = PLANS[name]!
 
   test('every sample, every cut position', () => {

@@ -5,7 +5,7 @@ import { computeLayout } from '../../src/layout/compute.ts'
 import { parseMachine } from '../../src/layout/json.ts'
 import { checkedPlan } from '../../src/translate/plans.ts'
 import { TagWatch, tagClues } from '../../src/translate/tag-watch.ts'
-import { TextRewriter } from '../../src/translate/text.ts'
+import { TextRewriter } from '../../src/translate/text-rewriter.ts'
 import { boot, boots, machineJson } from '../fixtures.ts'
 import { latin1 } from '../oracle.ts'
 

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { ABI } from '../../src/engine/wasm.generated.ts'
 import { CUT_WINDOW, cutOffset } from '../../src/translate/cuts.ts'
-import { TextRewriter } from '../../src/translate/text.ts'
+import { TextRewriter } from '../../src/translate/text-rewriter.ts'
 import { fromLatin1, latin1, rewriteTextOracle, translateOracle } from '../oracle.ts'
 
 const SEGMENTS = [

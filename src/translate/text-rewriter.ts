@@ -32,7 +32,7 @@ export class TextRewriter extends TextChunks {
   }
 
   /**
-   * Puts a chunk into WASM memory and returns the kernel's call on it, for measuring it alone.
+   * Puts a chunk into WASM memory and returns the engine's call on it, for measuring it alone.
    * @internal
    */
   resident(chunk: Uint8Array): () => void {

@@ -1,7 +1,7 @@
 /** What the first bytes of a file or stream show it to be, when that is not plain text. */
 export interface Content {
   /**
-   * `elf` and `kdump` are dumps that `layout recover` has its own words for. `unsupported` is a known format that hypva does not
+   * `elf` and `kdump` are dumps that evidence has its own words for. `unsupported` is a known format that hypva does not
    * read. `binary` is anything else that is plainly no text; it may be memory.
    */
   readonly kind: 'elf' | 'kdump' | 'unsupported' | 'binary'
@@ -58,8 +58,7 @@ const FORMATS: readonly Row[] = [
   {
     kind: 'elf',
     name: 'an ELF file',
-    remedy:
-      'disassemble a program with `objdump -d FILE`, print the kernel log of a core with `vmcore-dmesg FILE`; `hypva layout recover` reads cores, --symbols reads vmlinux',
+    remedy: 'disassemble a program with `objdump -d FILE`, print the kernel log of a core with `vmcore-dmesg FILE`',
     magic: [[0x7f, ...ascii('ELF')]],
   },
   {

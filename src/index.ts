@@ -1,7 +1,8 @@
 export type { Segment } from './engine/segments.js'
 export { HypvaError, type HypvaErrorCode, HypvaRangeError, HypvaTypeError } from './errors.js'
 export type { Conflict, Note, Provenance } from './evidence/facts.js'
-export type { EvidenceKind } from './evidence/read.js'
+export type { PrintedAddress, PrintedPanic } from './evidence/kinds/panic.js'
+export type { EvidenceKind } from './evidence/kinds.js'
 export { type RecoverOptions, type Recovery, recoverLayout } from './evidence/recover.js'
 export { computeLayout, droppedMemory } from './layout/compute.js'
 export { MissingFieldError } from './layout/fields.js'
@@ -19,17 +20,19 @@ export {
   type RegionKind,
 } from './layout/regions.js'
 export type { Generation, HypLayout, Machine, Mode, PageSize, Proposal } from './layout/types.js'
-export type { Places } from './panic/addresses.js'
-export {
-  type DecodedFar,
-  type DecodedHpfar,
-  type DecodedPanic,
-  type DecodeOptions,
-  decodePanics,
-  type FarKind,
-  type NamedPlace,
-} from './panic/decode.js'
-export type { Diagnosis, DiagnosisKind } from './panic/diagnose.js'
+export { decodePanics } from './panic/decode.js'
+export type {
+  DecodedFar,
+  DecodedHpfar,
+  DecodedPanic,
+  DecodeOptions,
+  Diagnosis,
+  DiagnosisKind,
+  FarKind,
+  NamedPlace,
+  Need,
+  Places,
+} from './panic/decoded.js'
 export {
   decodeEsr,
   decodePar,
@@ -42,7 +45,6 @@ export {
   type TranslationResult,
 } from './panic/esr.js'
 export type { Instruction } from './panic/instructions.js'
-export type { PrintedAddress, PrintedPanic } from './panic/parse.js'
 export type { Subject } from './picture/scene.js'
 export { renderSvg } from './picture/svg.js'
 export { renderText, type TextOptions } from './picture/text.js'

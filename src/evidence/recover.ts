@@ -5,7 +5,8 @@ import { addsTag, fieldsOf, unknownOf } from './infer/assemble.js'
 import { type Conclusions, conclude } from './infer/conclude.js'
 import { candidatesOf, checkTogether, disputesOf, overruledNotes } from './infer/dispute.js'
 import { factsOfPairs, NO_TAG, solveTag, type TagSolution, withTag } from './infer/tag.js'
-import { type EvidenceKind, readEvidence } from './read.js'
+import type { EvidenceKind } from './kinds.js'
+import { readEvidence } from './read.js'
 
 export interface RecoverOptions {
   /** Names of sources to believe where others disagree. */

@@ -1,20 +1,9 @@
-import { hypOffsetOf } from '../evidence/panic-lines.js'
+import { hypOffsetOf, type PrintedPanic } from '../evidence/kinds/panic.js'
 import { linearOfPhys } from '../layout/linear.js'
 import type { HypLayout } from '../layout/types.js'
 import { vaBitsMinOfLinkBase } from '../symbols/link-base.js'
 import { wrap64 } from '../u64.js'
-import type { PrintedPanic } from './parse.js'
-
-/** One place in memory, in every space that is known. */
-export interface Places {
-  readonly hyp?: bigint
-  /** Link-time: what System.map and vmlinux say. */
-  readonly link?: bigint
-  /** Where the kernel image runs. */
-  readonly image?: bigint
-  readonly linear?: bigint
-  readonly phys?: bigint
-}
+import type { Places } from './decoded.js'
 
 /** No kernel image is larger; modules and the rest lie behind. */
 const MOST_IMAGE = 1n << 28n

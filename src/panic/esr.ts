@@ -124,6 +124,15 @@ export function isTranslationFault(status: number): boolean {
   return (status & ~3) === 0x04 || status === 0x2a || status === 0x2b
 }
 
+/** PC_ALIGN, WATCHPT_LOW, WATCHPT_CUR and GPC: the classes other than aborts that set FAR_EL2 (DDI 0487, "FAR_EL2"). */
+const OTHERS_THAT_SET_FAR = [0x22, 0x34, 0x35, 0x1e]
+const ABORTS = [0x20, 0x21, 0x24, 0x25]
+
+/** Whether an exception of this class sets FAR. */
+export function setsFar({ code }: ExceptionClass): boolean {
+  return ABORTS.includes(code) || OTHERS_THAT_SET_FAR.includes(code)
+}
+
 /** ESR_EL2, decoded. */
 export interface Syndrome {
   readonly value: bigint

@@ -50,6 +50,15 @@ const TABLE: readonly (readonly [number, number, Render])[] = [
   ],
 ]
 
+/** LDR and STR of 32 and 64 bits with an unsigned offset, whatever the size and direction. */
+const LOAD_STORE_MASK = 0xbf800000
+const LOAD_STORE = 0xb9000000
+
+/** Whether an instruction loads or stores relative to the stack pointer. */
+export function accessesStack(word: number): boolean {
+  return (word & LOAD_STORE_MASK) >>> 0 === LOAD_STORE && register(word, 5) === 31
+}
+
 function unsigned12(word: number): number {
   return (word >>> 10) & 0xfff
 }

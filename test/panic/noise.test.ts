@@ -295,7 +295,7 @@ describe('a table without the hypervisor’s symbols', () => {
     expect(pc).toMatchObject({ of: 'hyp', link: 0xffffffc00821110cn })
     expect([pc!.name, pc!.returnName]).toEqual([undefined, undefined])
     expect(notes).toEqual([expect.stringMatching(note)])
-    expect(unknown).toContain('the name of PC: supply --symbols (System.map or vmlinux of this kernel)')
+    expect(unknown).toContain('the name of PC: supply symbols (System.map or vmlinux of this kernel)')
     const trace = decode(fixture('evidence/c4k39/panic.txt').toString(), host).backtrace
     expect(trace.map(({ name, printed, agrees }) => [name, printed?.slice(0, 11), agrees])).toEqual(
       Array(3).fill([undefined, '__kvm_nvhe_', undefined]),

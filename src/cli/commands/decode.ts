@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander'
 import { HEAD } from '../../content.js'
-import { type DecodedPanic, decodePanics, type NamedPlace } from '../../panic/decode.js'
+import { decodePanics } from '../../panic/decode.js'
+import type { DecodedPanic, NamedPlace, Need } from '../../panic/decoded.js'
 import type { RegisterField } from '../../panic/esr.js'
 import { readFully } from '../../source.js'
 import { cannotNameHyp } from '../../symbols/hyp-names.js'
@@ -64,8 +65,10 @@ export function addDecode(program: Command, status: Status): void {
       }
       if (json) print(asJson({ panics }))
       else if (panics.length > 0) print(panics.map((panic) => format(panic, { rawNames })).join('\n'))
-      const unable = panics.map(({ pc, layout }) => (pc?.of === 'vhe' ? undefined : cannotNameHyp(tables, layout)))
-      for (const text of new Set(unable)) if (text !== undefined) say(`hypva: ${text}`)
+      // Panics of one boot have one layout.
+      const layouts = new Set(panics.flatMap(({ pc, layout }) => (pc?.of === 'vhe' ? [] : [layout])))
+      const unable = new Set([...layouts].map((layout) => cannotNameHyp(tables, layout)))
+      for (const text of unable) if (text !== undefined) say(`hypva: ${text}`)
       if (panics.length === 0) say('hypva: no hyp panic found')
       status.exitCode = panics.length === 0 ? 1 : 0
     })
@@ -85,12 +88,16 @@ function refuseIfNoText(source: FileSource): void {
 }
 
 /** 64-bit values and instruction words as hex strings. */
-function asJson(value: unknown): string {
-  return toJson(value, (key, v) => (key === 'word' && typeof v === 'number' ? BigInt(v) : v))
+function asJson({ panics }: { panics: readonly DecodedPanic[] }): string {
+  const shown = panics.map(({ needs: _, ...panic }) => panic)
+  return toJson({ panics: shown }, (key, v) => (key === 'word' && typeof v === 'number' ? BigInt(v) : v))
 }
 
+/** The option that supplies what is needed. */
+const SUPPLIED_BY: Readonly<Record<Need, string>> = { layout: '-l', symbols: '--symbols' }
+
 function format(panic: DecodedPanic, names: NameOptions): string {
-  const { printed, pc, backtrace, vcpu, far, hpfar, esr, ps, par, code, diagnoses, unknown, notes } = panic
+  const { printed, pc, backtrace, vcpu, far, hpfar, esr, ps, par, code, diagnoses, unknown, needs, notes } = panic
   const lines = [title(panic)]
   for (const { certain, text } of diagnoses) lines.push(`  ${certain ? '=>' : '=> probably'} ${text}`)
   if (pc !== undefined) {
@@ -125,7 +132,10 @@ function format(panic: DecodedPanic, names: NameOptions): string {
     })
   }
   for (const text of notes) lines.push(row('Note', text))
-  for (const text of unknown) lines.push(row('Not known', text))
+  unknown.forEach((text, i) => {
+    const need = needs[i]
+    lines.push(row('Not known', need === undefined ? text : `${text} (${SUPPLIED_BY[need]})`))
+  })
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`
 }
 
@@ -138,7 +148,7 @@ const PC_OF = {
 
 function title({ printed }: DecodedPanic): string {
   const { kind, firstLine, lastLine, pid, at, place } = printed
-  const what = kind === undefined ? 'hyp panic' : kind.startsWith('invalid') ? kind : `hyp ${kind}`
+  const what = kind === undefined ? 'hyp panic' : kind === 'invalid host exception' ? kind : `hyp ${kind}`
   const where = at !== undefined ? ` at ${formatU64(at.address)}` : place !== undefined ? ` at ${place}` : ''
   const lines = firstLine === lastLine ? `line ${firstLine}` : `lines ${firstLine}–${lastLine}`
   return `${what}${where} (${lines}${pid === undefined ? '' : `, kvm [${pid}]`})`

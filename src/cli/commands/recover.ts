@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import type { EvidenceKind } from '../../evidence/read.js'
+import { type EvidenceKind, KIND_NAMES } from '../../evidence/kinds.js'
 import { machineOf, type Recovery, recoverLayout } from '../../evidence/recover.js'
 import { HOW_TO_LEARN } from '../../layout/fields.js'
 import { GENERATIONS, generationOf, parseGeneration } from '../../layout/generations.js'
@@ -150,7 +150,7 @@ function jsonOf(recovery: Recovery): unknown {
 function report(recovery: Recovery): string {
   const { layout, provenance, conflicts, candidates, files } = recovery
   const lines: string[] = []
-  for (const { file, kinds } of files) lines.push(`${file}: ${kinds.map((kind) => KINDS[kind]).join(', ')}`)
+  for (const { file, kinds } of files) lines.push(`${file}: ${kinds.map((kind) => KIND_NAMES[kind]).join(', ')}`)
   lines.push('')
   for (const [field, value] of Object.entries(layout)) {
     lines.push(`${field.padEnd(18)} ${valueText(value)}`)
@@ -180,21 +180,6 @@ function report(recovery: Recovery): string {
   if (missing.length > 0) lines.push('', 'Not known, and what would tell it')
   for (const [field, how] of missing) lines.push(`  ${field.padEnd(18)} ${how}`)
   return `${lines.map(visibleLine).join('\n')}\n`
-}
-
-const KINDS: Readonly<Record<string, string>> = {
-  memory: 'memory',
-  elf: 'ELF file',
-  kdump: 'dump that is not ELF',
-  unsupported: 'a format that hypva does not read',
-  log: 'kernel log',
-  iomem: '/proc/iomem',
-  vmcoreinfo: 'vmcoreinfo',
-  symbols: 'symbols',
-  pairs: 'known pairs',
-  debugger: 'output of a debugger',
-  layout: 'layout',
-  unrecognised: 'not recognised',
 }
 
 function valueText(value: unknown): string {

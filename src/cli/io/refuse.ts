@@ -24,7 +24,8 @@ function describe({ kind, name: what, remedy }: Content, { name, expected, ...mo
   const { override, insideGzip = false, binary } = more
   // The command is for pasting: a name that a shell takes apart, or that is not there yet, stays FILE.
   const known = !insideGzip && name !== 'standard input' && /^[\w@%+=:,./][\w@%+=:,./-]*$/.test(name)
-  const advice = (kind === 'binary' && binary) || remedy
+  const elf = kind === 'elf' ? '; `hypva layout recover` reads cores, --symbols reads vmlinux' : ''
+  const advice = (kind === 'binary' && binary) || `${remedy}${elf}`
   const first = insideGzip ? 'unpack the gzip, then ' : ''
   const last = override === undefined ? '' : ` (${override})`
   const todo = known ? advice.replaceAll('FILE', () => name) : advice

@@ -5,13 +5,14 @@ import { vaBitsMinOfLinkBase } from '../../symbols/link-base.js'
 import type { Range } from '../../u64.js'
 import { formatU64, wrap64 } from '../../u64.js'
 import type { Fact, FileFindings, Quantity } from '../facts.js'
+import { HostMemory, isLiveCore, SURELY_HOST, type SymbolAddresses } from '../host-memory.js'
 import { kernelKind } from '../kernel-address.js'
-import { HostMemory, isLiveCore, SURELY_HOST, type SymbolAddresses } from '../live.js'
-import { PatchScanner, weigh } from '../patch-scan.js'
+import { PatchScanner } from '../patch-scan.js'
 import { isVheText, perCpuReads } from '../vhe.js'
 import { sayVariable } from './debugger.js'
 import { type CoreSegment, type ElfCore, readElfCore } from './elf-core.js'
-import { KERNEL_VARIABLES } from './symbols.js'
+import { KERNEL_VARIABLES } from './kallsyms.js'
+import { reportScan, scanMemory } from './memory.js'
 import { VmcoreinfoReader } from './vmcoreinfo.js'
 
 /** Text of any kernel ends this far above its start. */
@@ -46,7 +47,7 @@ export function readCore(
   const core = readElfCore(source)
   if ('refused' in core) {
     findings.note(core.refused)
-    if (core.scannable) scanWhole(source, findings)
+    if (core.scannable) scanMemory(source, findings)
     return
   }
   const live = isLiveCore(source, core)
@@ -204,14 +205,6 @@ class Seen {
     ranges.splice(first, next - first, { start: low, end: high })
     return fresh
   }
-}
-
-/** Scans all of a file as memory; `place` in reports is the file offset. */
-export function scanWhole(source: ByteSource, findings: FileFindings): PatchScanner {
-  const scanner = new PatchScanner()
-  scanner.scan(source, 0, undefined, 0n)
-  reportScan(scanner, findings, 'offset')
-  return scanner
 }
 
 function fact<Q extends Quantity>(findings: FileFindings, field: Q): Fact<Q>['value'] | undefined {
@@ -456,44 +449,4 @@ function readNumber(
   }
   if (!littleEndian) bytes.reverse()
   return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n)
-}
-
-/** Turns hits into facts and notes. */
-function reportScan(scanner: PatchScanner, findings: FileFindings, unit: string): void {
-  const { best, strays, rivals } = weigh(scanner.groups)
-  const places = (at: readonly bigint[], count: number) => {
-    const more = count > at.length ? ` and ${count - at.length} more` : ''
-    return `${at.map(formatU64).join(', ')}${more}`
-  }
-  if (best !== undefined) {
-    const { count, form, at } = best
-    const where = `${unit} ${formatU64(at[0]!)}${count > 1 ? ` and ${count - 1} more` : ''}`
-    const rule = `patched instruction sequence${form === 'mask-only' ? ' (mask only: the tag is zero)' : ''}${count > 1 ? `, ${count} that agree` : ''}`
-    findings.say('tagLsb', best.tagLsb, where, rule)
-    findings.say('tagVal', best.tagVal, where, rule)
-  }
-  for (const rival of rivals) {
-    const where = `${unit} ${places(rival.at, rival.count)}`
-    findings.say('tagLsb', rival.tagLsb, where, `patched instruction sequence, ${rival.count} that agree`)
-    findings.say('tagVal', rival.tagVal, where, `patched instruction sequence, ${rival.count} that agree`)
-    findings.rivals.push(rival)
-  }
-  if (rivals.length > 0) findings.note(`holds patched text of ${rivals.length} kernels or boots`)
-  for (const { tagLsb, tagVal, count, at } of strays) {
-    findings.note(
-      `${count} patched sequence${count === 1 ? '' : 's'} disagree: tag_lsb ${tagLsb}, tag_val ${formatU64(tagVal)} at ${unit} ${places(at, count)}`,
-    )
-  }
-  const swapped = best?.swapped ?? rivals.some((rival) => rival.swapped)
-  if (swapped) findings.note('the bytes of every 32-bit word are reversed (big-endian data): read accordingly')
-  if (scanner.unpatched !== undefined) {
-    const { count, first } = scanner.unpatched
-    const what = `${count} kern_hyp_va sequence${count === 1 ? '' : 's'} before patching, first at ${unit} ${formatU64(first)}`
-    findings.note(
-      best === undefined && rivals.length === 0
-        ? `${what}: a kernel image as built, or memory from before KVM patched it; the tag is chosen at boot and not in it`
-        : what,
-    )
-  }
-  if (scanner.unreadable > 0) findings.note(`${scanner.unreadable} bytes could not be read and were skipped`)
 }

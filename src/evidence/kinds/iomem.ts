@@ -25,6 +25,11 @@ export class IomemReader {
   private count = 0
   private zero = 0
   private full = false
+  private readonly findings: FileFindings
+
+  constructor(findings: FileFindings) {
+    this.findings = findings
+  }
 
   line(text: string, line: number): boolean {
     const match = LINE.exec(text)
@@ -49,7 +54,8 @@ export class IomemReader {
     return this.count > 0
   }
 
-  report(findings: FileFindings): void {
+  report(): void {
+    const { findings } = this
     if (this.count === 0) return
     if (this.zero === this.count) {
       findings.note('all addresses are 0: /proc/iomem hides them from this reader; read it as root')

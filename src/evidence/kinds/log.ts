@@ -2,18 +2,9 @@ import { joinTouching } from '../../layout/ranges.js'
 import type { Mode, PageSize } from '../../layout/types.js'
 import type { Range } from '../../u64.js'
 import { type Fact, FileFindings } from '../facts.js'
-import {
-  HYP_OFFSET,
-  hypOffsetOf,
-  KERNEL_OFFSET,
-  KERNEL_OFFSET_DISABLED,
-  PANIC_AT,
-  PHYS_OFFSET,
-  PS_PC,
-  TRACE_ENTRY,
-} from '../panic-lines.js'
+import { hypOffsetOf, PANIC_WORDS, type PanicLine, type PanicReader, panicLine } from './panic.js'
 
-/** One rule of what a kernel prints: matched anywhere in a line, whatever stands before (printk's prefix, a journal's). */
+/** One rule of what a kernel prints outside of a panic: it matches anywhere in a line, behind any prefix (printk's, a journal's). */
 interface LogRule {
   readonly pattern: { exec(text: string): readonly (string | undefined)[] | null }
   /** Something every match contains, for a cheap test. */
@@ -21,7 +12,7 @@ interface LogRule {
   say(findings: FileFindings, match: readonly (string | undefined)[], where: string): void
 }
 
-const hex = (digits: string): bigint => BigInt(`0x${digits.replace(/^0x/i, '')}`)
+const hex = (digits: string): bigint => BigInt(`0x${digits}`)
 
 const RULES: readonly LogRule[] = [
   {
@@ -33,29 +24,6 @@ const RULES: readonly LogRule[] = [
     hint: 'ainted',
     pattern: { exec: releaseAfterTaint },
     say: (findings, [, release], where) => findings.say('release', release!, where, 'kernel version in the panic'),
-  },
-  {
-    hint: 'Hyp Offset',
-    pattern: HYP_OFFSET,
-    say: (findings, [, offset], where) => findings.say('hypOffset', hex(offset!), where, 'Hyp Offset of the panic'),
-  },
-  {
-    hint: 'Kernel Offset',
-    pattern: KERNEL_OFFSET,
-    say(findings, [, offset, base], where) {
-      findings.say('kaslrOffset', hex(offset!), where, 'Kernel Offset')
-      findings.say('linkBase', hex(base!), where, 'Kernel Offset: what it counts from is KIMAGE_VADDR')
-    },
-  },
-  {
-    hint: 'Kernel Offset',
-    pattern: KERNEL_OFFSET_DISABLED,
-    say: (findings, _, where) => findings.say('kaslrOffset', 0n, where, 'Kernel Offset: disabled'),
-  },
-  {
-    hint: 'PHYS_OFFSET',
-    pattern: PHYS_OFFSET,
-    say: (findings, [, offset], where) => findings.say('physOffset', hex(offset!), where, 'PHYS_OFFSET of the panic'),
   },
   {
     hint: 'IDMAP page',
@@ -135,7 +103,7 @@ function releaseAfterTaint(text: string): readonly [string, string] | null {
 }
 
 /** Every line that is known here has one of these words in it, or an address. */
-export const LOG_WORDS = [...RULES.map(({ hint }) => hint), '[mem ', 'hyp '] as const
+export const LOG_WORDS: readonly string[] = [...RULES.map(({ hint }) => hint), ...PANIC_WORDS, '[mem ']
 
 const NODE = /\bnode +\d+: \[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]/
 
@@ -143,24 +111,78 @@ const NODE = /\bnode +\d+: \[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]/
 const MOST_BANKS = 1 << 14
 const MOST_LINKS = 1 << 14
 
-/** One boot's lines. */
-class Boot {
+/** Tells where in a log a boot begins. What stands before the first version line is of the boot that prints it. */
+export class BootStarts {
+  private seen = false
+
+  /** Whether a boot begins with this line that is not the log's first. */
+  at(text: string): boolean {
+    if (!/\bLinux version \d/.test(text)) return false
+    const { seen } = this
+    this.seen = true
+    return seen
+  }
+}
+
+/** What the lines of one boot say. */
+class BootLog {
   readonly findings: FileFindings
   readonly firstLine: number
   readonly banks: (Range & { readonly line: number })[] = []
   bankLines = 0
   /** Link-time addresses in hyp text. */
   readonly links: { readonly link: bigint; readonly line: number }[] = []
-  pc: { readonly ps: bigint; readonly pc: bigint; readonly line: number } | undefined
+  status: (NonNullable<PanicLine['status']> & { readonly line: number }) | undefined
   /** Link-time address of its first panic, and how many it has. */
-  at: { readonly at: bigint; readonly line: number } | undefined
+  at: { readonly address: bigint; readonly line: number } | undefined
   panics = 0
-  version = false
   panicked = false
 
-  constructor(file: string, priority: number, firstLine: number) {
+  constructor({ file, priority }: FileFindings, firstLine: number) {
     this.findings = new FileFindings(file, priority)
     this.firstLine = firstLine
+  }
+
+  /** Takes a line outside of panics; whether it is evidence. */
+  line(text: string, line: number): boolean {
+    let known = false
+    for (const rule of RULES) {
+      if (!text.includes(rule.hint)) continue
+      const match = rule.pattern.exec(text)
+      if (match === null) continue
+      rule.say(this.findings, match, `line ${line}`)
+      known = true
+    }
+    const node = text.includes('[mem ') ? NODE.exec(text) : null
+    if (node === null) return known
+    const bank = { start: hex(node[1]!), end: hex(node[2]!) + 1n, line }
+    if (this.bankLines++ < MOST_BANKS) this.banks.push(bank)
+    return true
+  }
+
+  /** Takes a line that may belong to a panic; whether it is evidence. */
+  panic({ at, entry, hypOffset, kaslrOffset, linkBase, physOffset, status }: PanicLine, line: number): boolean {
+    const { findings } = this
+    const where = `line ${line}`
+    if (hypOffset !== undefined) findings.say('hypOffset', hypOffset, where, 'Hyp Offset of the panic')
+    if (kaslrOffset !== undefined) {
+      const rule = linkBase === undefined ? 'Kernel Offset: disabled' : 'Kernel Offset'
+      findings.say('kaslrOffset', kaslrOffset, where, rule)
+    }
+    if (linkBase !== undefined) {
+      findings.say('linkBase', linkBase, where, 'Kernel Offset: what it counts from is KIMAGE_VADDR')
+    }
+    if (physOffset !== undefined) findings.say('physOffset', physOffset, where, 'PHYS_OFFSET of the panic')
+    if (at !== undefined) this.panicked = true
+    if (at?.address !== undefined) {
+      this.at ??= { address: at.address, line }
+      this.panics++
+    }
+    if (status !== undefined) this.status ??= { ...status, line }
+    const nvhe = entry?.symbol.startsWith('__kvm_nvhe_') === true
+    if (nvhe && this.links.length < MOST_LINKS) this.links.push({ link: entry.address, line })
+    const offsets = hypOffset ?? kaslrOffset ?? physOffset
+    return offsets !== undefined || at !== undefined || status !== undefined || nvhe
   }
 }
 
@@ -168,13 +190,17 @@ class Boot {
 export class LogReader {
   /** How many boots there are; of these only two can be asked for. */
   private boots = 0
-  private last: Boot | undefined
-  private lastPanicked: Boot | undefined
+  private last: BootLog | undefined
+  private lastPanicked: BootLog | undefined
   private count = 0
+  private readonly starts = new BootStarts()
   private readonly findings: FileFindings
+  private readonly panics: PanicReader | undefined
 
-  constructor(findings: FileFindings) {
+  /** @param panics puts together the panics, where they are wanted */
+  constructor(findings: FileFindings, panics?: PanicReader) {
     this.findings = findings
+    this.panics = panics
   }
 
   get found(): boolean {
@@ -182,59 +208,21 @@ export class LogReader {
   }
 
   line(text: string, line: number): boolean {
-    let known = false
-    const boot = this.bootOf(text, line)
-    const where = `line ${line}`
-    for (const rule of RULES) {
-      if (!text.includes(rule.hint)) continue
-      const match = rule.pattern.exec(text)
-      if (match === null) continue
-      rule.say(boot.findings, match, where)
-      known = true
+    const starts = this.starts.at(text)
+    if (this.last === undefined || starts) {
+      this.boots++
+      this.last = new BootLog(this.findings, line)
     }
-    const node = text.includes('[mem ') ? NODE.exec(text) : null
-    if (node !== null) {
-      const bank = { start: hex(node[1]!), end: hex(node[2]!) + 1n, line }
-      if (boot.bankLines++ < MOST_BANKS) boot.banks.push(bank)
-      known = true
-    }
-    const panic = PANIC_AT.exec(text)
-    if (panic !== null) {
-      boot.panicked = true
-      this.lastPanicked = boot
-      const at = panic[3] ?? panic[5]
-      if (at !== undefined) {
-        boot.at ??= { at: hex(at), line }
-        boot.panics++
-      }
-      known = true
-    }
-    const pc = PS_PC.exec(text)
-    if (pc !== null) {
-      boot.pc ??= { ps: hex(pc[1]!), pc: hex(pc[2]!), line }
-      known = true
-    }
-    const trace = TRACE_ENTRY.exec(text)
-    if (trace !== null && trace[2]!.startsWith('__kvm_nvhe_')) {
-      if (boot.links.length < MOST_LINKS) boot.links.push({ link: hex(trace[1]!), line })
-      known = true
+    const boot = this.last
+    const panic = panicLine(text)
+    let known = boot.line(text, line)
+    if (panic !== undefined) {
+      if (boot.panic(panic, line)) known = true
+      if (boot.panicked) this.lastPanicked = boot
+      this.panics?.line(panic, line)
     }
     if (known) this.count++
     return known
-  }
-
-  private bootOf(text: string, line: number): Boot {
-    const starts = text.includes('Linux version ') && /\bLinux version \d/.test(text)
-    const { last } = this
-    if (last !== undefined && !(starts && last.version)) {
-      if (starts) last.version = true
-      return last
-    }
-    const boot = new Boot(this.findings.file, this.findings.priority, line)
-    boot.version = starts
-    this.boots++
-    this.last = boot
-    return boot
   }
 
   report(): void {
@@ -251,16 +239,16 @@ export class LogReader {
     this.hypAddresses(boot)
   }
 
-  /** A log that lost the line `Hyp Offset:` of its only panic tells it all the same. */
-  private hypOffset({ findings, at, panics, pc }: Boot): void {
-    if (at === undefined || panics > 1 || pc === undefined) return
+  /** The only panic of a log that lost its line `Hyp Offset:` still shows the offset: its address less PC. */
+  private hypOffset({ findings, at, panics, status }: BootLog): void {
+    if (at === undefined || panics > 1 || status === undefined) return
     if (findings.facts.some(({ field }) => field === 'hypOffset')) return
-    const offset = hypOffsetOf(at.at, pc.ps, pc.pc)
+    const offset = hypOffsetOf(at.address, status.ps, status.pc)
     if (offset === undefined) return
-    findings.say('hypOffset', offset, `lines ${at.line}, ${pc.line}`, 'address of the panic, less PC')
+    findings.say('hypOffset', offset, `lines ${at.line}, ${status.line}`, 'address of the panic, less PC')
   }
 
-  private banks({ banks, bankLines }: Boot): void {
+  private banks({ banks, bankLines }: BootLog): void {
     const [first] = banks
     if (first === undefined) return
     if (bankLines > MOST_BANKS) {
@@ -276,13 +264,13 @@ export class LogReader {
    * Link-time addresses that the panic itself found in hyp text, less Hyp Offset, are hyp addresses of linear memory. PC is one
    * only when its own link address is among them: after a jump through a bad pointer it is not.
    */
-  private hypAddresses({ findings, links, pc }: Boot): void {
+  private hypAddresses({ findings, links, status }: BootLog): void {
     const offset = findings.facts.find((fact): fact is Fact<'hypOffset'> => fact.field === 'hypOffset')
     if (offset === undefined) return
     for (const { link, line } of links) {
       const hyp = BigInt.asUintN(64, link - offset.value)
       if (hyp >> 52n !== 0n) continue
-      const rule = pc?.pc === hyp ? 'PC of the hyp panic, in hyp text' : 'address in hyp text, less Hyp Offset'
+      const rule = status?.pc === hyp ? 'PC of the hyp panic, in hyp text' : 'address in hyp text, less Hyp Offset'
       this.findings.hypAddress(hyp, `line ${line}`, rule)
     }
   }

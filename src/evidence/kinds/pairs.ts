@@ -1,6 +1,6 @@
-import { ownText } from '../../source.js'
 import { wrap64 } from '../../u64.js'
 import type { FileFindings } from '../facts.js'
+import type { SymbolAddresses } from '../host-memory.js'
 
 // A line is read from left to right, each pattern where the last one ended, so that none is tried twice at one place.
 /** Words that may stand around the addresses of a pair. Others make it some other kind of line. */
@@ -80,12 +80,8 @@ function namedAddress(text: string): Named | undefined {
 /** Below this a value is no hyp address of linear memory, whatever it is. */
 const LEAST = 1n << 24n
 
-/** Symbols looked for in the tables: as many as pairs are kept. */
-const MOST_NAMES = 100_000
-
 /** Known pairs: an address of the kernel (or a symbol) and where EL2 has it. */
 export class PairReader {
-  readonly names = new Set<string>()
   private count = 0
   private readonly findings: FileFindings
 
@@ -115,7 +111,6 @@ export class PairReader {
     const { name, offset } = named
     const hyp = BigInt(`0x${named.hyp}`)
     if (!isHyp(hyp)) return false
-    if (this.names.size < MOST_NAMES) this.names.add(ownText(name))
     return this.add(undefined, name, wrap64(hyp - BigInt(`0x${offset ?? '0'}`)), line)
   }
 
@@ -137,4 +132,28 @@ function isKernel(address: bigint): boolean {
 
 function isHyp(address: bigint): boolean {
   return address >> 52n === 0n && address >= LEAST
+}
+
+/** Gives pairs that name a symbol its address, and drops those whose symbol no table has. */
+export function resolveNames(findings: FileFindings, tables: readonly SymbolAddresses[]): void {
+  const missing = new Set<string>()
+  for (const [i, pair] of findings.pairs.entries()) {
+    if (pair.symbol === undefined) continue
+    const table = tables.find(({ linkTime, addresses }) => !linkTime && addresses.has(pair.symbol!))
+    if (table === undefined) missing.add(pair.symbol)
+    else
+      findings.pairs[i] = {
+        ...pair,
+        kernel: table.addresses.get(pair.symbol),
+        rule: `known pair, ${pair.symbol} by ${table.file}`,
+      }
+  }
+  // Without its symbol such a line may be anything.
+  if (missing.size > 0) {
+    const known = findings.pairs.filter(({ kernel }) => kernel !== undefined)
+    findings.pairs.length = 0
+    for (const pair of known) findings.pairs.push(pair)
+    const names = [...missing].slice(0, 3).join(', ')
+    findings.note(`no run-time address of ${names}: give the /proc/kallsyms of that boot as well`)
+  }
 }

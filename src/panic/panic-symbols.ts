@@ -9,8 +9,8 @@ export class PanicSymbols {
   private readonly joined = new Map<string, SymbolTable>()
 
   constructor(tables: readonly SymbolTable[]) {
-    this.tables = tables.filter((table) =>
-      table.modules.some((module, i) => module === undefined && table.names[i] !== ''),
+    this.tables = tables.filter(({ modules, names }) =>
+      modules.some((module, i) => module === undefined && names[i] !== ''),
     )
   }
 

@@ -2,6 +2,7 @@ import { ownText } from '../../source.js'
 import { parseSymbolLine } from '../../symbols/line.js'
 import { isLinkedHead } from '../../symbols/link-base.js'
 import type { FileFindings, Quantity } from '../facts.js'
+import type { SymbolAddresses } from '../host-memory.js'
 
 /** Variables of the kernel that say something of the layout, read from a core by these names. */
 export const KERNEL_VARIABLES = [
@@ -30,19 +31,21 @@ const WANTED: ReadonlySet<string> = new Set([
 /** What belongs to EL2: the symbols of the nVHE object, and the bounds of its sections. */
 const EL2_SYMBOL = /^__(?:kvm_nvhe_|hyp_\w+_(?:start|end)$)/
 
-/** The symbols of one file that matter here. */
+/** /proc/kallsyms, System.map, nm's output: the symbols that matter here. */
 export class SymbolReader {
-  readonly symbols = new Map<string, { readonly address: bigint; readonly line: number }>()
+  private readonly symbols = new Map<string, { readonly address: bigint; readonly line: number }>()
   /** Addresses of all symbols of EL2, by name. */
-  readonly el2 = new Map<string, bigint>()
+  private readonly el2 = new Map<string, bigint>()
   private readonly wanted: ReadonlySet<string>
+  private readonly findings: FileFindings
   private count = 0
   private zero = 0
   private modules = false
 
   /** @param named further symbols to keep, for pairs that name them */
-  constructor(named: ReadonlySet<string>) {
-    this.wanted = named.size === 0 ? WANTED : new Set([...WANTED, ...named])
+  constructor(findings: FileFindings, named: ReadonlySet<string> = new Set()) {
+    this.findings = findings
+    this.wanted = new Set([...WANTED, ...named])
   }
 
   line(text: string, line: number): boolean {
@@ -71,14 +74,25 @@ export class SymbolReader {
   }
 
   /** Whether the addresses are link-time ones: a System.map, or /proc/kallsyms of a boot without KASLR. */
-  get linkTime(): boolean {
+  private get linkTime(): boolean {
     if (this.modules) return false
     const text = this.symbols.get('_text')?.address ?? this.symbols.get('_stext')?.address
     if (text === undefined) return false
     return isLinkedHead(text)
   }
 
-  report(findings: FileFindings): void {
+  /**
+   * What other evidence needs of the symbols.
+   * @param live whether they are those of the running kernel
+   */
+  addresses(live: boolean): SymbolAddresses {
+    const { symbols, linkTime, el2 } = this
+    const addresses = new Map([...symbols].map(([name, { address }]) => [name, address] as const))
+    return { file: this.findings.file, linkTime, live, addresses, el2 }
+  }
+
+  report(): void {
+    const { findings } = this
     if (this.count === 0) return
     if (this.zero === this.count || (this.symbols.size === 0 && this.zero > this.count / 2)) {
       findings.note(
@@ -105,24 +119,20 @@ export class SymbolReader {
         findings.say('linkBase', linkBase, `line ${base.line}`, rule)
       }
       const linked = { linkStext: '_stext', linkEnd: '_end', linkIdmapSymbol: '__hyp_idmap_text_start' } as const
-      this.say(findings, linked, 'link-time address')
+      this.say(linked, 'link-time address')
       findings.note(
         'its addresses are link-time ones: a System.map, or /proc/kallsyms of a boot without KASLR. They give no run-time address unless other evidence gives the KASLR offset',
       )
       return
     }
-    this.say(
-      findings,
-      { text: '_text', stext: '_stext', end: '_end', idmapSymbol: '__hyp_idmap_text_start' },
-      'address',
-    )
+    this.say({ text: '_text', stext: '_stext', end: '_end', idmapSymbol: '__hyp_idmap_text_start' }, 'address')
   }
 
-  private say(findings: FileFindings, names: Readonly<Partial<Record<Quantity, string>>>, what: string): void {
+  private say(names: Readonly<Partial<Record<Quantity, string>>>, what: string): void {
     for (const [field, name] of Object.entries(names)) {
       const symbol = this.symbols.get(name)
       if (symbol !== undefined) {
-        findings.say(field as 'text', symbol.address, `line ${symbol.line}`, `${what} of ${name}`)
+        this.findings.say(field as 'text', symbol.address, `line ${symbol.line}`, `${what} of ${name}`)
       }
     }
   }

@@ -1,0 +1,80 @@
+import { type ByteSource, forEachLine } from '../source.js'
+import { FileFindings } from './facts.js'
+import { BootStarts } from './kinds/log.js'
+import { resolveNames } from './kinds/pairs.js'
+import { PanicReader, type PrintedPanic } from './kinds/panic.js'
+import { EVIDENCE_FILTER, TextReaders } from './text-readers.js'
+
+/** A boot of which a log prints hyp panics. */
+export interface Boot {
+  /** What its lines say of the layout. */
+  readonly findings: FileFindings
+  /** In the order of the log, at least one. */
+  readonly panics: readonly PrintedPanic[]
+}
+
+/** Panics of one log; what follows is not read. */
+const MOST_PANICS = 10_000
+
+/** A number at the end that is not as long as all 64-bit values are that stand there. */
+const CUT_NUMBER = /(?:0x|:)[0-9a-f]{1,15}$/
+
+/** Reads a log once, whatever else is in it: each boot that prints a hyp panic, and nothing of any other. */
+export function readBoots(source: ByteSource): Boot[] {
+  const boots: Boot[] = []
+  const starts = new BootStarts()
+  let left = MOST_PANICS
+  let boot = new BootReader(left)
+  const end = () => {
+    const { count } = boot.panics
+    if (count > 0) boots.push(boot.report())
+    left -= count
+  }
+  const read = (text: string, line: number) => {
+    if (boot.panics.full) return
+    if (starts.at(text)) {
+      end()
+      boot = new BootReader(left)
+    }
+    boot.readers.line(text, line)
+  }
+  let last: string | undefined
+  let lastLine = 0
+  const complete = forEachLine(
+    source,
+    (text, line) => {
+      if (last !== undefined) read(last, lastLine)
+      last = text
+      lastLine = line
+    },
+    EVIDENCE_FILTER,
+  )
+  // Where the log is cut inside a line, its last number may be as well.
+  if (last !== undefined) read(complete ? last : last.replace(CUT_NUMBER, ''), lastLine)
+  end()
+  const final = boots.at(-1)
+  if (boot.panics.full && final !== undefined) {
+    const { findings, panics } = final
+    boots[boots.length - 1] = { findings, panics: panics.with(-1, { ...panics.at(-1)!, more: true }) }
+  }
+  return boots
+}
+
+/** Reads the lines of one boot. */
+class BootReader {
+  readonly panics: PanicReader
+  readonly readers: TextReaders
+  private readonly findings = new FileFindings('log', 0)
+
+  constructor(most: number) {
+    this.panics = new PanicReader(most)
+    this.readers = new TextReaders(this.findings, this.panics)
+  }
+
+  report(): Boot {
+    const { findings, readers, panics } = this
+    readers.report()
+    resolveNames(findings, readers.symbols === undefined ? [] : [readers.symbols.addresses(false)])
+    return { findings, panics: panics.panics() }
+  }
+}

@@ -61,7 +61,7 @@ export function reason({ name }: ByteSource, error: unknown): string {
 /** Bytes taken at a time: a text of so many is collected early, among the young. */
 const CHUNK = 1 << 18
 /** A longer line comes in pieces of this: no line of evidence is longer, and a file without line ends must not be held whole. */
-export const LONGEST_LINE = 1 << 16
+const LONGEST_LINE = 1 << 16
 
 const NEWLINE = 10
 const RETURN = 13

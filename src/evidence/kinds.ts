@@ -9,7 +9,7 @@ import type { PanicReader } from './kinds/panic.js'
 import { VmcoreinfoReader } from './kinds/vmcoreinfo.js'
 
 /** Reads the lines of one kind out of a text, and says in its findings what they amount to. */
-export interface LineReader {
+interface LineReader {
   /** Takes a line; whether it is of this kind. */
   line(text: string, number: number): boolean
   /** Whether there was any such line. */

@@ -12,7 +12,7 @@ const GRAM = 4
 const COMMON = ' etaoinsrhldcumfpgwybvkxjqz'
 
 /** Of a word that every match contains, the four characters that are in the fewest other lines. */
-export function gramOf(word: string): string {
+function gramOf(word: string): string {
   const commonness = (gram: string) =>
     [...gram].reduce((sum, char) => sum + (COMMON.includes(char) ? COMMON.length - COMMON.indexOf(char) : 0), 0)
   const lower = word.toLowerCase()

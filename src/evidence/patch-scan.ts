@@ -179,7 +179,7 @@ export class PatchScanner {
 }
 
 /** What the hits of a file amount to. */
-export interface ScanVerdict {
+interface ScanVerdict {
   /** The group that all evidence agrees on, or nearly all. */
   readonly best: HitGroup | undefined
   /** Groups that disagree with it but are too few to be a second kernel. */

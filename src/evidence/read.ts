@@ -10,7 +10,7 @@ import { type EvidenceKind, FORMAT_KINDS } from './kinds.js'
 import { EVIDENCE_FILTER, TextReaders } from './text-readers.js'
 
 /** A file that has been read. */
-export interface ReadFile {
+interface ReadFile {
   readonly source: ByteSource
   readonly kinds: readonly EvidenceKind[]
   readonly findings: FileFindings

@@ -1,7 +1,7 @@
 import { FIELDS, LAYOUT_FIELDS } from '../layout/fields.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { ByteSource } from '../source.js'
-import { type Conflict, type Fact, FileFindings, type Findings, type Note, type Provenance } from './facts.js'
+import { type Conflict, type Fact, FileFindings, type Findings, type Note, type Provenance, type Tag } from './facts.js'
 import { addsTag, fieldsOf, unknownOf } from './infer/assemble.js'
 import { type Conclusions, conclude } from './infer/conclude.js'
 import { candidatesOf, checkTogether, disputesOf, overruledNotes } from './infer/dispute.js'
@@ -22,7 +22,9 @@ export interface RecoverOptions {
 }
 
 /** What the evidence amounts to. */
-export interface Recovery extends RecoveredFields {
+export interface Recovery extends Omit<RecoveredFields, 'tags'> {
+  /** All layouts that fit, when several do. */
+  readonly candidates: readonly HypLayout[]
   /** What each file turned out to be. */
   readonly files: readonly { readonly file: string; readonly kinds: readonly EvidenceKind[] }[]
 }
@@ -38,8 +40,8 @@ export interface RecoveredFields {
   readonly unknown: Readonly<Partial<Record<keyof HypLayout, string>>>
   /** Those of the unknown fields on which the evidence disagrees. */
   readonly disputed: readonly (keyof HypLayout)[]
-  /** All layouts that fit, when several do. */
-  readonly candidates: readonly HypLayout[]
+  /** All tags that fit, when several do. */
+  readonly tags: readonly Tag[]
   readonly notes: readonly Note[]
   /** uname -r, when known. */
   readonly release: string | undefined
@@ -59,7 +61,8 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   const files = read.map(({ source, kinds }) => ({ file: source.name, kinds }))
   const ofCaller = new FileFindings(givenBy, 2)
   ofCaller.sayLayout(given, 'given')
-  return { ...recoverFromFindings([...read.map(({ findings }) => findings), ofCaller]), files }
+  const { tags, ...fields } = recoverFromFindings([...read.map(({ findings }) => findings), ofCaller])
+  return { ...fields, candidates: candidatesOf(fields.layout, tags), files }
 }
 
 /** Recovers a layout from what has been read of the evidence, one entry a file. */
@@ -77,7 +80,7 @@ export function recoverFromFindings(files: readonly Findings[]): RecoveredFields
     provenance,
     conflicts: disputes.conflicts.length > 0 ? disputes.conflicts : checkTogether(layout, provenance),
     ...unknownOf(layout, disputes.fields, solution.hint),
-    candidates: candidatesOf(layout, tags),
+    tags,
     notes: [...files.flatMap(({ notes }) => notes), ...disputes.notes, ...overruledNotes(conclusions)],
     release: conclusions.values.release,
   }

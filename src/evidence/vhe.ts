@@ -10,7 +10,7 @@ const REGISTER = 0x1f
 const LEAST = 16
 
 /** How kernel text reads the register of its per-CPU data. */
-export interface PerCpuReads {
+interface PerCpuReads {
   readonly el1: number
   readonly el2: number
 }

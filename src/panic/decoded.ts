@@ -4,6 +4,7 @@ import type { NameOptions, SymbolTable } from '../symbols/table.js'
 import type { ProgramStatus, Syndrome, TranslationResult } from './esr.js'
 import type { Instruction } from './instructions.js'
 
+/** What is known besides the log. */
 export interface DecodeOptions extends NameOptions {
   /** Of the boot that panicked. One of another boot is recognised by its Hyp Offset and not used. */
   readonly layout?: HypLayout
@@ -41,6 +42,7 @@ export interface NamedPlace extends Places {
 /** What FAR is. `stale`: left over from an earlier abort, this exception did not set it. */
 export type FarKind = 'hyp' | 'host' | 'guest' | 'stale' | 'unknown'
 
+/** FAR: whose address it is, and where that lies. */
 export interface DecodedFar extends Places {
   readonly value: bigint
   readonly kind: FarKind
@@ -49,6 +51,7 @@ export interface DecodedFar extends Places {
   readonly name?: string
 }
 
+/** HPFAR: the page of a stage 2 fault. */
 export interface DecodedHpfar {
   readonly value: bigint
   /** The faulting intermediate physical page, 4 KiB aligned. */
@@ -85,6 +88,7 @@ export interface DecodedPanic {
 /** An input that would tell more of a panic: the boot's layout, or the kernel's symbols. */
 export type Need = 'layout' | 'symbols'
 
+/** Causes that hypva recognises. */
 export type DiagnosisKind =
   | 'missing-kern-hyp-va'
   | 'null-pointer'

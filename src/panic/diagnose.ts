@@ -9,7 +9,7 @@ import type { Running } from './naming.js'
 import { isFunction, printedSymbol } from './printed-symbol.js'
 
 /** What the rules look at. */
-export interface Subject extends Omit<DecodedPanic, 'diagnoses' | 'unknown' | 'needs'> {
+interface Subject extends Omit<DecodedPanic, 'diagnoses' | 'unknown' | 'needs'> {
   readonly facts: AddressFacts
   readonly table: SymbolTable | undefined
   readonly running: Running | undefined

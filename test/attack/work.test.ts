@@ -6,7 +6,7 @@ import { bytesSource } from '../../src/source.ts'
 import { Census } from '../../src/translate/census.ts'
 import { compileSegments } from '../../src/translate/directions.ts'
 import { fixture } from '../fixtures.ts'
-import { growth } from './work.ts'
+import { growth, workOf } from './work.ts'
 
 const recover = (text: string) => recoverLayout([bytesSource('file', text)])
 const lines = (count: number, line: (i: number) => string) =>
@@ -122,6 +122,26 @@ describe('four times the input is at most five times the work', () => {
     ['a summary of banks', 100, (n) => new Census(banks(n))],
     ['segments of banks', 100, (n) => compileSegments(banks(n), 'kernel', 'hyp')],
   ])('%s', (_, size, call) => expect(growth(size, call)).toBeLessThan(5))
+})
+
+test.each([
+  ['of one boot', ''],
+  ['each of a boot of its own', '[    0.000000] Linux version 6.1.0-56-arm64\n'],
+])('a log with 16 panics, %s, is at most 1.5 times the work of one as long with a single panic', (_, begin) => {
+  const noise = lines(16_000, (i) => `[    7.${i}] systemd: Started Session ${i} of user root`)
+  // Panics of boots differ in their offsets: here by the place where KASLR put the image.
+  const panic = (i: number) => `${begin}${PANIC}`.replace('300ad8', (0x300ad8 + 2 * i).toString(16))
+  const log = (count: number) => {
+    const panics = Array.from({ length: count }, (_, i) => panic(i))
+    const rest = noise.slice(0, 150_000 - panics.join('').length)
+    return panics
+      .map((text, i) => text + rest.slice((rest.length * i) / count, (rest.length * (i + 1)) / count))
+      .join('')
+  }
+  decodePanics(log(1))
+  expect(log(16).length - log(1).length).toBeLessThan(16)
+  expect(decodePanics(log(16))).toHaveLength(16)
+  expect(workOf(() => decodePanics(log(16))) / workOf(() => decodePanics(log(1)))).toBeLessThan(1.5)
 })
 
 describe('no input is too long for the stack', () => {

@@ -103,6 +103,19 @@ test.each(['p73-stackoverflow2', 'hyppanic-4k39-null', 'p61-prot-host-hypmem'])(
   },
 )
 
+test('what is not known comes with what to supply, and never with an option of the command line', () => {
+  const panics = LOGS.flatMap((log) => decodePanics(log.replace(/^.*(?:Hyp|Kernel) Offset:.*$/gm, '')))
+  for (const { unknown, needs, diagnoses } of panics) {
+    expect(needs).toHaveLength(unknown.length)
+    unknown.forEach((text, i) => {
+      const supply = /supply (?:a )?(layout|symbols)/.exec(text)?.[1]
+      expect(needs[i]).toBe(supply)
+    })
+    expect([...unknown, ...diagnoses.map(({ text }) => text)].join('\n')).not.toMatch(/(?:^|[ (`])--?[a-z]/m)
+  }
+  expect(new Set(panics.flatMap(({ needs }) => needs))).toContain('layout')
+})
+
 test('two panics of one log stay two, and the repetition at its end is none', () => {
   const [first, second, ...more] = decodePanics(text('p612-dabt-max-va52'))
   expect(more).toEqual([])

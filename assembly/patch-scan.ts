@@ -1,4 +1,4 @@
-// Finds the five instructions that KVM patches in place of kern_hyp_va (KERNEL-FACTS section 2) in raw memory.
+// Finds the five instructions that KVM patches in place of kern_hyp_va (docs/kernel-facts.md, 2) in raw memory.
 //
 //   i0  AND Xr,Xr,#2^L-1     92400000 | (L-1)<<10 | r<<5 | r
 //   i1  ROR Xr,Xr,#L         93c00000 | r<<16 | L<<10 | r<<5 | r

@@ -3,7 +3,7 @@ import type { ElfCore } from './kinds/elf-core.js'
 
 // What may be read of the memory of a running kernel. With pKVM the hypervisor takes its own pages away from the host: its text,
 // data and bss, the idmap page and the memory it has reserved. A read of one of them through /proc/kcore is an abort that the
-// hypervisor answers with a panic of the whole machine (KERNEL-FACTS section 4).
+// hypervisor answers with a panic of the whole machine (docs/kernel-facts.md, 4).
 
 /** Addresses of symbols: where they are at run time, or where they were linked. */
 export interface SymbolAddresses {

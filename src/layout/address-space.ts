@@ -19,7 +19,7 @@ export function widthsOf({ generation, pageSize, vaBits, vaBitsActual }: HypLayo
   return { generation, pageSize, vaBits, vaBitsActual: actual }
 }
 
-/** CONFIG_ARM64_VA_BITS there are, by page size in bytes (KERNEL-FACTS section 3). */
+/** CONFIG_ARM64_VA_BITS there are, by page size in bytes (docs/kernel-facts.md, 3). */
 export const VA_BITS: Readonly<Record<PageSize, readonly number[]>> = {
   4096: [39, 48, 52],
   16384: [36, 47, 48, 52],

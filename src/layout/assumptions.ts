@@ -35,7 +35,7 @@ function isBefore(kernel: string, version: string): boolean {
   return Number(major) !== wantedMajor ? Number(major) < wantedMajor! : Number(minor) < wantedMinor!
 }
 
-/** Whether this kernel may have lowered memstart_addr at random (KERNEL-FACTS section 3). */
+/** Whether this kernel may have lowered memstart_addr at random (docs/kernel-facts.md, 3). */
 function movesLinearMap({
   generation,
   kernel,

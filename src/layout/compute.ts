@@ -19,7 +19,7 @@ import type { Generation, HypLayout, Machine } from './types.js'
 import { machineOf } from './validate.js'
 
 /**
- * The layout that a kernel computes on a machine when it boots, by the algorithm of its generation (KERNEL-FACTS sections 1
+ * The layout that a kernel computes on a machine when it boots, by the algorithm of its generation (docs/kernel-facts.md, 1
  * and 3). A `generation` beside a `kernel` wins: that is how a vendor's backport is named.
  *
  * The AND-only case of 4.17 to 5.5 keeps bit V-1 of the kernel address where the region bit is set; its mask is then

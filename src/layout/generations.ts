@@ -2,7 +2,7 @@ import { HypvaError } from '../errors.js'
 import { describe } from '../u64.js'
 import type { Generation } from './types.js'
 
-/** What one generation of kernels does, as data: KERNEL-FACTS sections 1 and 3. */
+/** What one generation of kernels does, as data: docs/kernel-facts.md, 1 and 3. */
 interface GenerationRules {
   /**
    * How mask and tag are chosen. `mask`: all of the kernel's VA bits, no tag. `high-or-low`: one of two masks, no tag.
@@ -95,7 +95,7 @@ export function isSince(generation: Generation, first: Generation): boolean {
 /**
  * The generation of a mainline kernel version. The rest of a release string ("-56-arm64", "+deb13", "-rc3") is accepted and
  * says nothing; a vendor that backports the layout must be named by generation instead, and RHEL's 4.18, which is known to
- * (KERNEL-FACTS section 1), is refused.
+ * (docs/kernel-facts.md, 1), is refused.
  * @param kernelVersion "6.12", "6.1.0-56-arm64", "v5.10", "7.3.4+deb13"
  * @throws HypvaError `HYPVA_KERNEL_VERSION`
  * @example

@@ -2,7 +2,7 @@ import { lowMask, type Range } from '../u64.js'
 import { linearSizeOf, widthsOf } from './address-space.js'
 import type { HypLayout } from './types.js'
 
-/** Where EL2 puts its own mappings: stacks, devices, hardening vectors (KERNEL-FACTS section 4). */
+/** Where EL2 puts its own mappings: stacks, devices, hardening vectors (docs/kernel-facts.md, 4). */
 export interface PrivatePlace {
   /** All of it: used from the end down in nVHE, from the start up in pKVM. May be empty. */
   readonly range: Range

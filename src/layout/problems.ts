@@ -66,7 +66,7 @@ function idmapOutsideImage(layout: HypLayout): LayoutProblem | undefined {
   return { kind: 'idmap-outside-image', message }
 }
 
-/** L >= V: no room for the bit that keeps linear memory out of the half with the idmap (KERNEL-FACTS section 5). */
+/** L >= V: no room for the bit that keeps linear memory out of the half with the idmap (docs/kernel-facts.md, 5). */
 function regionBitLost({ generation, proposal, hypVaBits, tagLsb, tag }: HypLayout): LayoutProblem | undefined {
   // These give up the halves on purpose.
   if (tag !== undefined || proposal === 'overlap-top-window') return undefined
@@ -89,7 +89,7 @@ function tagOverflow({ tagLsb, tagVal }: HypLayout): LayoutProblem | undefined {
 }
 
 /**
- * Whether KVM's start-up check (KERNEL-FACTS section 4) ends in -EINVAL. Its last condition compares the page's physical
+ * Whether KVM's start-up check (docs/kernel-facts.md, 4) ends in -EINVAL. Its last condition compares the page's physical
  * address with the symbol's virtual one, so it hardly ever excuses anything. False where the layout does not tell.
  */
 export function refusedAtStartUp(layout: HypLayout): boolean {

@@ -79,7 +79,7 @@ export function kernelRegions(layout: HypLayout): LocatedRegion[] {
 
 /**
  * The known parts of EL2's address space, in address order; empty in mode vhe, where EL2 is the host's. Ranges overlap only
- * in broken layouts, and where the private range can grow into linear memory unnoticed (KERNEL-FACTS section 4).
+ * in broken layouts, and where the private range can grow into linear memory unnoticed (docs/kernel-facts.md, 4).
  * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
  * @example
  * hypRegions(layout).map(({ kind }) => kind) // ['private', 'idmap', 'hyp-linear']

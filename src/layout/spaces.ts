@@ -14,7 +14,7 @@ export const SPACES: readonly Space[] = ['kernel', 'linear', 'image', 'link', 'p
 /** A space in which an address has one meaning: `kernel` is `linear` or `image`, depending on the address. */
 export type ConcreteSpace = Exclude<Space, 'kernel'>
 
-/** One formula of KERNEL-FACTS section 3, which leads from one space to the next; `x` is the address. */
+/** One formula of docs/kernel-facts.md, 3, which leads from one space to the next; `x` is the address. */
 interface Formula {
   /** The fields whose values the formula takes. Mask and tag are not among them: every layout has those. */
   readonly needs: readonly (keyof HypLayout)[]
@@ -91,7 +91,7 @@ function tagText({ tag }: HypLayout): string {
   return tag === undefined ? '(tag_val << tag_lsb)' : 'tag'
 }
 
-/** B of KERNEL-FACTS: va_mask drops these bits, which are the same for all of DRAM as at its beginning. */
+/** B of docs/kernel-facts.md: va_mask drops these bits, which are the same for all of DRAM as at its beginning. */
 function linearBitsAboveMask(layout: HypLayout): bigint {
   const { pageOffset, physOffset, dram } = layout
   const first = dram?.[0]?.start ?? imageInMemory(layout)?.start ?? 0n

@@ -10,7 +10,7 @@ export type Mode = 'nvhe' | 'hvhe' | 'protected' | 'vhe'
 export const MODES: readonly Mode[] = ['nvhe', 'hvhe', 'protected', 'vhe']
 
 /**
- * A generation of the layout algorithm, named by the first mainline version that has it (KERNEL-FACTS section 1). Vendor
+ * A generation of the layout algorithm, named by the first mainline version that has it (docs/kernel-facts.md, 1). Vendor
  * kernels backport: RHEL's "4.18" is of generation 5.6. So the generation can always be named instead of a version.
  */
 export type Generation = '3.11' | '4.8' | '4.17' | '5.4' | '5.6' | '5.9' | '5.11' | '5.12' | '5.15' | '7.0'
@@ -19,7 +19,7 @@ export type Generation = '3.11' | '4.8' | '4.17' | '5.4' | '5.6' | '5.9' | '5.11
 export type PageSize = 4096 | 16384 | 65536
 
 /**
- * A layout that was proposed in March 2021 and never merged (KERNEL-FACTS section 5). The other layouts of that thread are
+ * A layout that was proposed in March 2021 and never merged (docs/kernel-facts.md, 5). The other layouts of that thread are
  * what kernels do: they need no name beside their generation.
  */
 export type Proposal = 'low-window-48' | 'low-window-48-as-coded' | 'low-window-47' | 'overlap-top-window'
@@ -44,7 +44,7 @@ export interface HypLayout {
   readonly vaBits?: number
   /** vabits_actual, the width in use (48 or 47 for a 52-bit build on smaller hardware). */
   readonly vaBitsActual?: number
-  /** V of KERNEL-FACTS section 1: how many bits of hyp VA the layout algorithm uses. */
+  /** V of docs/kernel-facts.md, 1: how many bits of hyp VA the layout algorithm uses. */
   readonly hypVaBits?: number
   /** Bits kept from the kernel address; va_mask = 2^tagLsb - 1. Present in every mode but vhe. */
   readonly tagLsb?: number

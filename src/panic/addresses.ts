@@ -10,7 +10,7 @@ const MOST_IMAGE = 1n << 28n
 const MOST_PHYS = 1n << 52n
 
 /**
- * The constants between the address spaces of one panic (KERNEL-FACTS section 3), as far as log and layout tell them. Hyp Offset =
+ * The constants between the address spaces of one panic (docs/kernel-facts.md, 3), as far as log and layout tell them. Hyp Offset =
  * hyp_physvirt_offset + kimage_voffset - KASLR offset, so of these four any three give the other.
  */
 export class AddressFacts {

@@ -17,7 +17,7 @@ export interface ProposalVerdict extends Verdict {
 }
 
 /**
- * What every layout of the March 2021 thread does to a machine (KERNEL-FACTS section 5): where idmap, private range and
+ * What every layout of the March 2021 thread does to a machine (docs/kernel-facts.md, 5): where idmap, private range and
  * linear memory lie, what is mapped, what collides, what the kernel notices, what would help. `kernel`, the first, is the
  * layout of the machine's own kernel.
  *

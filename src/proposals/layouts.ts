@@ -7,7 +7,7 @@ import { LOW_WINDOW_BITS } from '../layout/validate.js'
 import { lowMask, wrap64 } from '../u64.js'
 
 /**
- * The layouts of the March 2021 thread (KERNEL-FACTS section 5), and `kernel`: what the machine's own kernel does. Three of
+ * The layouts of the March 2021 thread (docs/kernel-facts.md, 5), and `kernel`: what the machine's own kernel does. Three of
  * them are what mainline did at some time, vhe is the absence of a layout, the others were never merged.
  */
 export type LayoutName = 'kernel' | 'half-split' | 'extended-linear' | Proposal | 'cap-51' | 'vhe'

@@ -109,7 +109,7 @@ function runAt(engine: Engine, at: number, plan: Plan, count: number): EngineRes
 /**
  * kern_hyp_va over a whole array, unchecked, at memory speed.
  * @param layout needs only tagLsb and tagVal (or mode vhe)
- * @param input kernel addresses; any u64 gives an output (KERNEL-FACTS section 1)
+ * @param input kernel addresses; any u64 gives an output (docs/kernel-facts.md, 1)
  * @param output where the hyp VAs go, at least as long; `input` itself or one that overlaps it is
  * allowed; a new array when absent
  * @returns output

@@ -22,7 +22,7 @@ type Field = keyof HypLayout
 
 /**
  * Compiles one direction of a layout to the list that every kernel, `explain` and the pictures read: ascending, disjoint.
- * Within a range every translation of KERNEL-FACTS section 3 is the addition of a constant. Empty when nothing is missing
+ * Within a range every translation of docs/kernel-facts.md, 3 is the addition of a constant. Empty when nothing is missing
  * and yet no memory has both addresses.
  * @throws MissingFieldError when the layout lacks what the direction needs; HypvaError `HYPVA_LAYOUT` when the direction is
  * ambiguous (two kernel addresses share a hyp VA)

@@ -5,7 +5,7 @@ import { type ByteSource, bytesSource } from '../../src/source.ts'
 import { fixture } from '../fixtures.ts'
 
 // A running kernel's /proc/kcore, made from what was seen of real boots, that writes down every byte it is asked for. A read of the
-// hypervisor's pages panics a protected host: KERNEL-FACTS section 4.
+// hypervisor's pages panics a protected host: docs/kernel-facts.md, 4.
 
 const NAMES = ['c4k39', 'd61-kaslr', 'd612-max-nvhe-va52', 'd73-a57'] as const
 const MIB = 1n << 20n

@@ -5,7 +5,7 @@ import { type HitGroup, PatchScanner, weigh } from '../../src/evidence/patch-sca
 import { recoverLayout } from '../../src/evidence/recover.ts'
 import { type ByteSource, bytesSource } from '../../src/source.ts'
 
-/** KERNEL-FACTS section 2, word by word; shares no code with what is tested. */
+/** docs/kernel-facts.md, 2, word by word; shares no code with what is tested. */
 function sequence(lsb: number, tag: number, r: number): number[] {
   const rr = r * 32 + r
   const hi = Math.floor(tag / 4096)

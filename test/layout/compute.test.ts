@@ -12,7 +12,7 @@ const range = (start: bigint, end: bigint) => ({ start, end })
 const GIB = 2n ** 30n
 const TIB = 2n ** 40n
 
-/** KERNEL-FACTS section 6: a real board. */
+/** docs/kernel-facts.md, 6: a real board. */
 const lx2160a: Machine = {
   generation: '5.6',
   pageSize: 4096,

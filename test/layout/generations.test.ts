@@ -97,7 +97,7 @@ test('generations are in order', () => {
   expect(isSince('5.6', '5.11')).toBe(false)
 })
 
-// KERNEL-FACTS section 3.
+// docs/kernel-facts.md, 3.
 const GIB = 2n ** 30n
 const TIB = 2n ** 40n
 describe.each([

@@ -5,7 +5,7 @@ import { decodePatch, encodePatch } from '../../src/layout/patch.js'
 import { NOP, runA64 } from './a64.js'
 import { boots } from './boots.js'
 
-// KERNEL-FACTS section 2: "checked with GNU binutils".
+// docs/kernel-facts.md, 2: "checked with GNU binutils".
 const VECTORS = [
   [38, 1n, 0, '92409400 93c09800 91000400 91000000 93c06800'],
   [33, 0x24n, 0, '92408000 93c08400 91009000 91000000 93c07c00'],

@@ -13,7 +13,7 @@ const layout = computeLayout({
   ...factsOf(boot),
   physOffset: BigInt(boot.memstart_addr),
   tagVal: BigInt(boot.observed.tag_val),
-  // 6.12 links its image 2 GiB above PAGE_END (KERNEL-FACTS section 3).
+  // 6.12 links its image 2 GiB above PAGE_END (docs/kernel-facts.md, 3).
   kaslrOffset: BigInt(boot.text_va) - 0xffff800080000000n,
 })
 

@@ -232,7 +232,7 @@ describe('diagnoses', () => {
   })
 })
 
-describe('the public logs of KERNEL-FACTS', () => {
+describe('the public logs of docs/kernel-facts.md', () => {
   test('5.19-rc2 on QEMU: a host abort, addresses in brackets', () => {
     // As quoted there: the lines it gives, in the form of that version.
     const log = `kvm [171]: nVHE hyp panic at: [<ffff800008fa3750>] __kvm_nvhe_handle_host_mem_abort+0x270/0x290!

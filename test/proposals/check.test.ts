@@ -233,7 +233,7 @@ describe('each is a layout like any other', () => {
     const toHyp = createTranslator(layout, { from: 'phys', to: 'hyp' })
     const back = createTranslator(layout, { from: 'hyp', to: 'phys' })
     const linear = createTranslator(layout, { from: 'linear', to: 'hyp' })
-    // Offset of the linear map → hyp VA, as KERNEL-FACTS section 5 says it.
+    // Offset of the linear map → hyp VA, as docs/kernel-facts.md, 5 says it.
     const transform: Partial<Record<LayoutName, (offset: bigint) => bigint>> = {
       'half-split': (o) => o + 2n ** 51n,
       'cap-51': (o) => o + 2n ** 51n,

@@ -1,4 +1,4 @@
-// An EL2 address space small enough to try every page of it: KERNEL-FACTS sections 1, 4 and 5 in plain numbers, page by
+// An EL2 address space small enough to try every page of it: docs/kernel-facts.md, 1, 4 and 5 in plain numbers, page by
 // page, with no formula and no code in common with src/.
 
 import type { LayoutName } from '../../src/proposals/layouts.js'

@@ -1,5 +1,5 @@
 // Builds the package: the AssemblyScript kernels, the module that embeds them, the TypeScript around them.
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, sep } from 'node:path'
@@ -9,13 +9,13 @@ import { rolldown } from 'rolldown'
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const require = createRequire(import.meta.url)
 
-/** Runs a tool; when it fails, it has said why. */
+/** Runs a tool. What it prints is shown when it fails, and not otherwise: asc remarks on its optimiser at every build. */
 function run(script, ...args) {
-  try {
-    execFileSync(process.execPath, [script, ...args], { cwd: root, stdio: 'inherit' })
-  } catch {
-    process.exit(1)
-  }
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], { cwd: root })
+  if (status === 0) return
+  process.stderr.write(stdout)
+  process.stderr.write(stderr)
+  process.exit(1)
 }
 
 /** The package's own copy of a tool's executable script. */

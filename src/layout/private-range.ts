@@ -4,11 +4,11 @@ import type { HypLayout } from './types.js'
 
 /** Where EL2 puts its own mappings: stacks, devices, hardening vectors (docs/kernel-facts.md, 4). */
 export interface PrivatePlace {
-  /** All of it: used from the end down in nVHE, from the start up in pKVM. May be empty. */
+  /** nVHE uses it from the end down, pKVM from the start up. May be empty. */
   readonly range: Range
   /** The page metadata that pKVM keeps directly above. */
   readonly vmemmap?: Range
-  /** Whether the kernel's own check refuses what would lie beyond `range`. */
+  /** Whether the kernel checks that mappings stay in `range`. */
   readonly checked: boolean
 }
 

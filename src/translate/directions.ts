@@ -111,20 +111,20 @@ function memory(layout: HypLayout): Piece[] {
   return [...subtract(banks, [image]).map((part) => ({ ...part, image: false })), { ...image, image: true }]
 }
 
-/** The fields whose absence leaves memory out that the direction speaks of. */
+/** The absent fields without which the direction lacks memory. */
 function wantingMemory(layout: HypLayout, source: Space, target: Space): Field[] {
   const imageOnly = [source, target].some((space) => space === 'image' || space === 'link')
   const fields: Field[] = imageOnly ? ['image', 'kimageVoffset'] : ['dram']
   return fields.filter((field) => layout[field] === undefined)
 }
 
-/** As what a piece's addresses come in: the image's pages have two kernel addresses, others have no image address. */
+/** The spaces a piece's source addresses can be in: the image's pages have two kernel addresses, others no image address. */
 function viewsOf(piece: Piece, source: Space): ConcreteSpace[] {
   if (source === 'kernel') return piece.image ? ['linear', 'image'] : ['linear']
   return piece.image || (source !== 'image' && source !== 'link') ? [source] : []
 }
 
-/** What a piece's addresses become: at most one space. */
+/** The space that a piece's addresses are translated to: at most one. */
 function targetsOf(piece: Piece, target: Space): ConcreteSpace[] {
   if (target === 'kernel') return piece.image ? ['image'] : ['linear']
   return piece.image || (target !== 'image' && target !== 'link') ? [target] : []
@@ -203,7 +203,7 @@ class Offsets {
   }
 }
 
-/** A layout whose DRAM spans more blocks than this was not made by a kernel. */
+/** No kernel makes a layout whose DRAM spans more blocks. */
 const MAX_BLOCKS = 4096
 
 /** Sorts, refuses overlaps, merges neighbours with one delta. */
@@ -229,7 +229,7 @@ function tidy(segments: DirectedSegment[], from: Space): DirectedSegment[] {
       merged.push(segment)
     }
   }
-  // What the kernels refuse (Kernel.putSegments) is refused for single addresses as well.
+  // The WASM kernels refuse such a segment; single addresses are refused alike.
   const [first] = merged
   if (first !== undefined && first.end - first.start > U64_MAX) {
     throw new HypvaError('HYPVA_LAYOUT', `layout: one range of all 2^64 ${from} addresses; dram or image is wrong`)

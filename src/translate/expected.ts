@@ -14,7 +14,7 @@ export function gapsOf(layout: HypLayout, sources: readonly Space[], covered: re
   return subtract(disjoint(sources.flatMap((space) => regionsOf(layout, space))), disjoint(covered))
 }
 
-/** Where nothing is translated, of all there is: in raw words every one is an address. */
+/** Everything that does not translate: of raw words, each is an address. */
 export function complementOf(covered: readonly Range[]): Range[] {
   return subtract([{ start: 0n, end: 1n << 64n }], disjoint(covered))
 }

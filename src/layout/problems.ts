@@ -1,6 +1,6 @@
 import { formatU64, lowMask } from '../u64.js'
+import { linearMemory } from './address-space.js'
 import { rulesOf } from './generations.js'
-import { linearMemory } from './linear.js'
 import { applyMacro, hypVaEnd, hypVaRange, macroOf } from './macro.js'
 import { rangeText } from './ranges.js'
 import { imageInMemory } from './spaces.js'

@@ -1,10 +1,9 @@
 import { assertU64, formatU64, type Range, wrap64 } from '../u64.js'
-import { linearStartOf, pageEndOf, widthsOf } from './address-space.js'
+import { linearMemory, linearStartOf, pageEndOf, widthsOf } from './address-space.js'
 import { rulesOf } from './generations.js'
-import { linearMemory } from './linear.js'
+import { privatePlace } from './hyp-ranges.js'
 import { applyMacro, hypVaEnd, macroOf } from './macro.js'
-import { privatePlace } from './private-range.js'
-import { clip, inOrder, subtract } from './ranges.js'
+import { byStart, clip, inOrder, subtract } from './ranges.js'
 import { linkedImage } from './spaces.js'
 import type { HypLayout } from './types.js'
 
@@ -50,6 +49,11 @@ export interface Region {
 /** A region whose place is known. */
 export interface LocatedRegion extends Region {
   readonly range: Range
+}
+
+/** Of several regions that hold an address the one of the lowest rank counts: a tag alone claims a whole block, holes and all. */
+export function rankOf({ kind }: Region): number {
+  return kind === 'idmap' ? 0 : kind === 'linear-hole' || kind === 'hyp-linear-hole' ? 2 : 1
 }
 
 /** No arm64 kernel uses more bits of virtual address. */
@@ -141,9 +145,8 @@ export function hypClassifier(layout: HypLayout): HypClassifier {
     }
     regions ??= hypRegions(layout)
     const known = regions.filter((region) => contains(region, address))
-    // The tag alone claims a whole block; what EL2 is known to map there comes first.
-    const region = known.find(({ kind }) => kind === 'idmap') ?? known.find(({ kind }) => kind !== 'hyp-linear-hole')
-    if (region !== undefined || known[0] !== undefined) return region ?? known[0]!
+    const [region] = known.sort((a, b) => rankOf(a) - rankOf(b))
+    if (region !== undefined) return region
     const unknown =
       layout.idmap === undefined ? '; the layout has no idmap, so it may be that or a private mapping' : ''
     const { mask, tag } = macroOf(layout)
@@ -165,7 +168,7 @@ function linearRegions(layout: HypLayout): LocatedRegion[] {
       ? []
       : [{ kind: 'linear', range: whole, text: 'linear map (where in it DRAM is, is not known)' }]
   }
-  const holes = whole === undefined ? gaps(banks) : subtract([whole], banks)
+  const holes = subtract([whole ?? { start: banks[0]!.start, end: banks.at(-1)!.end }], banks)
   return [
     ...banks.map(
       (range, bank): LocatedRegion => ({
@@ -253,12 +256,4 @@ function nonCanonical(width: number, bit: '0' | '1'): Region {
 
 function contains({ range }: LocatedRegion, address: bigint): boolean {
   return address >= range.start && address < range.end
-}
-
-function gaps(ranges: readonly Range[]): Range[] {
-  return subtract([{ start: ranges[0]!.start, end: ranges.at(-1)!.end }], ranges)
-}
-
-function byStart(a: LocatedRegion, b: LocatedRegion): number {
-  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0
 }

@@ -1,5 +1,5 @@
 import { formatU64, type Range, wrap64 } from '../u64.js'
-import { linearOfPhys } from './linear.js'
+import { linearOfPhys } from './address-space.js'
 import { applyMacro, macroOf } from './macro.js'
 import type { HypLayout } from './types.js'
 

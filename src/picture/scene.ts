@@ -1,7 +1,7 @@
 import { algorithmRange } from '../layout/generations.js'
 import { macroOf } from '../layout/macro.js'
 import { layoutProblems } from '../layout/problems.js'
-import { clip, inOrder, rangeText, subtract, within } from '../layout/ranges.js'
+import { byStart, clip, inOrder, rangeText, subtract, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion } from '../layout/regions.js'
 import { convert } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
@@ -52,6 +52,10 @@ export interface Box {
   /** The title in ten characters, for a narrow terminal. */
   readonly short: string
   readonly size: bigint
+}
+
+interface PlacedBox extends Box {
+  readonly range: Range
 }
 
 /** Addresses that translate: a stretch of the left side and the stretch of the right side that it becomes. */
@@ -152,10 +156,10 @@ function leftBoxes(
   const meeting = collisions.filter(({ harmless }) => !harmless).map(({ left }) => left)
   const boxes = kernelRegions(layout)
     .filter(({ kind }) => kind !== 'user')
-    .flatMap((region): Box[] => {
+    .flatMap((region): PlacedBox[] => {
       if (region.kind !== 'linear') return [boxOf(region)]
       const met = within(meeting, region.range.start, region.range.end)
-      const parts: Box[] = met.map((range) => box('collision', range, "idmap's image: keep free", 'keep free'))
+      const parts = met.map((range) => box('collision', range, "idmap's image: keep free", 'keep free'))
       for (const range of subtract([region.range], met)) {
         const known = layout.dram !== undefined
         const reached = within(mapped, range.start, range.end)
@@ -184,7 +188,7 @@ function leftBoxes(
 function rightBoxes(layout: HypLayout, collisions: readonly Meeting[]): Box[] {
   const regions = hypRegions(layout)
   const edges = [...new Set(regions.flatMap(({ range }) => [range.start, range.end]))].sort((a, b) => (a < b ? -1 : 1))
-  const boxes: Box[] = []
+  const boxes: PlacedBox[] = []
   const covering = new Covering(regions)
   const harmless = inOrder(collisions.filter((collision) => collision.harmless).map(({ right }) => right))
   edges.slice(1).forEach((end, i) => {
@@ -192,7 +196,7 @@ function rightBoxes(layout: HypLayout, collisions: readonly Meeting[]): Box[] {
     if (!covering.moveTo(range)) return
     const next = covered(range, covering, harmless)
     const last = boxes.at(-1)
-    const joins = last?.range?.end === range.start && last.kind === next.kind && last.title === next.title
+    const joins = last?.range.end === range.start && last.kind === next.kind && last.title === next.title
     if (joins) boxes[boxes.length - 1] = box(next.kind, { start: last.range.start, end }, next.title, next.short)
     else boxes.push(next)
   })
@@ -233,7 +237,7 @@ class Covering {
   }
 }
 
-function covered(range: Range, covering: Covering, harmless: readonly Range[]): Box {
+function covered(range: Range, covering: Covering, harmless: readonly Range[]): PlacedBox {
   const linear = covering.of('hyp-linear')
   const own = covering.of('idmap') ?? covering.of('private') ?? covering.of('hyp-vmemmap')
   if (own !== undefined && linear !== undefined) {
@@ -255,7 +259,7 @@ const TITLES: Readonly<Record<string, readonly [kind: BoxKind, title: string, sh
   'hyp-linear-hole': ['hole', 'no memory', 'no memory'],
 }
 
-function boxOf(region: LocatedRegion): Box {
+function boxOf(region: LocatedRegion): PlacedBox {
   const [kind, title, short] = TITLES[region.kind] ?? (['linear', ...linearTitle(region)] as const)
   return box(kind, region.range, title, short)
 }
@@ -264,18 +268,14 @@ function linearTitle({ bank }: LocatedRegion): readonly [title: string, short: s
   return bank === undefined ? ['linear memory', 'linear'] : [`linear memory, bank ${bank}`, `bank ${bank}`]
 }
 
-function box(kind: BoxKind, range: Range, title: string, short: string): Box {
+function box(kind: BoxKind, range: Range, title: string, short: string): PlacedBox {
   return { kind, range, title, short, size: range.end - range.start }
 }
 
-function byStart(a: Box, b: Box): number {
-  return a.range!.start < b.range!.start ? -1 : 1
-}
-
-function withGaps(boxes: readonly Box[]): Box[] {
+function withGaps(boxes: readonly PlacedBox[]): Box[] {
   return boxes.flatMap((next, i) => {
-    const before = boxes[i - 1]?.range?.end
-    const start = next.range!.start
+    const before = boxes[i - 1]?.range.end
+    const start = next.range.start
     return before !== undefined && before < start
       ? [box('gap', { start: before, end: start }, 'unused', 'unused'), next]
       : [next]

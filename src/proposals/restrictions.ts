@@ -1,6 +1,6 @@
 import { HypvaError } from '../errors.js'
+import { privatePlace } from '../layout/hyp-ranges.js'
 import { hypVaRange, macroOf } from '../layout/macro.js'
-import { privatePlace } from '../layout/private-range.js'
 import { clip, sizeOf } from '../layout/ranges.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { Range } from '../u64.js'

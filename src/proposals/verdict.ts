@@ -1,6 +1,6 @@
 import type { Geometry } from '../layout/compute.js'
+import { type PrivatePlace, privatePlace } from '../layout/hyp-ranges.js'
 import { hypVaEnd, hypVaRange, macroOf } from '../layout/macro.js'
-import { type PrivatePlace, privatePlace } from '../layout/private-range.js'
 import { layoutProblems, refusedAtStartUp } from '../layout/problems.js'
 import { clip, inOrder, joinTouching, rangeText, sizeOf, subtract } from '../layout/ranges.js'
 import { convert } from '../layout/spaces.js'

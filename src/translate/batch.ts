@@ -1,9 +1,9 @@
 import { Engine, type EngineResult } from '../engine/engine.js'
-import { loadPlan, type Plan } from '../engine/plan.js'
+import type { Plan } from '../engine/segments.js'
 import { HypvaError, HypvaRangeError, HypvaTypeError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
 import { describe } from '../u64.js'
-import { macroPlan } from './plans.js'
+import { macroPlan } from './directions.js'
 
 /** What a batch came to. */
 export interface BatchResult {
@@ -50,7 +50,7 @@ function sharedEngine(plan: Plan): Engine {
     views[TILE] = tile
   }
   if (sharedPlan !== plan) {
-    loadPlan(shared, plan)
+    shared.load(plan)
     sharedPlan = plan
   }
   return shared
@@ -157,7 +157,7 @@ export function allocateResident(plan: Plan, length: number): ResidentBatch {
   } catch (cause) {
     throw new HypvaError('HYPVA_ARGUMENT', `length: no memory for a resident batch of ${length} addresses (${cause})`)
   }
-  loadPlan(engine, plan)
+  engine.load(plan)
   return {
     addresses: new BigUint64Array(engine.exports.memory.buffer, engine.heap, length),
     translate(count = length) {

@@ -1,4 +1,4 @@
-import type { Segment } from '../engine/segments.js'
+import type { Plan, Segment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
 import { hypVaEnd, macroOf } from '../layout/macro.js'
@@ -96,6 +96,31 @@ export function compileDirections(layout: HypLayout, from: Space | undefined, to
   }
   if (refusals.length === sources.length) throw refusals[0]!.error
   return { segments: inOrder(segments), refusals }
+}
+
+/** @param from absent: kernel and hyp addresses alike, or kernel addresses when they become hyp addresses */
+export function checkedPlan(layout: HypLayout, from: Space | undefined, to: Space): Plan & { kind: 'checked' } {
+  const { segments } = compileDirections(layout, from, to)
+  if (segments.length === 0) {
+    const source = from ?? (to === 'hyp' ? 'kernel' : 'kernel or hyp')
+    throw new HypvaError('HYPVA_LAYOUT', `layout: none of its memory has both a ${source} and a ${to} address`)
+  }
+  return { kind: 'checked', segments }
+}
+
+export function macroPlan(layout: HypLayout): Plan {
+  return { kind: 'macro', ...macroOf(layout) }
+}
+
+/**
+ * kern_hyp_va as the plan of a direction.
+ * @throws HypvaError `HYPVA_ARGUMENT` for a direction in which it does not go
+ */
+export function uncheckedPlan(layout: HypLayout, from: Space, to: Space): Plan {
+  if (to !== 'hyp' || (from !== 'kernel' && from !== 'linear')) {
+    throw new HypvaError('HYPVA_ARGUMENT', `unchecked: kern_hyp_va goes from kernel to hyp, not from ${from} to ${to}`)
+  }
+  return macroPlan(layout)
 }
 
 /** With VHE the host itself runs at EL2: hyp addresses are kernel addresses. */

@@ -1,7 +1,7 @@
+import { tagSpace, userRanges } from '../layout/hyp-ranges.js'
 import { inOrder, subtract, united } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type Region, type RegionKind } from '../layout/regions.js'
 import { linkedImage, type Space } from '../layout/spaces.js'
-import { tagSpace, userRanges } from '../layout/tag-space.js'
 import type { HypLayout } from '../layout/types.js'
 import type { Range } from '../u64.js'
 

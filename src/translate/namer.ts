@@ -57,6 +57,7 @@ export class Namer {
   readonly segments: readonly Segment[]
   readonly options: NamerOptions
   private engine: Engine | undefined
+  private texts: NameTable | undefined
 
   /** @internal use createNamer */
   constructor(layout: HypLayout, tables: readonly SymbolTable[], options: NamerOptions) {
@@ -144,6 +145,15 @@ export class Namer {
       table.load(this.engine, this.engine.heap + scratch)
     }
     return this.engine
+  }
+
+  /**
+   * The table with the texts of names: made once, loaded into the engine of each rewriter.
+   * @internal
+   */
+  textTable(): NameTable {
+    this.texts ??= new NameTable(this.symbols, this.segments, this.options)
+    return this.texts
   }
 }
 

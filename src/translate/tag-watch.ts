@@ -1,7 +1,7 @@
 import type { Engine } from '../engine/engine.js'
 import type { Segment } from '../engine/segments.js'
 import { memstartAlignOf } from '../layout/address-space.js'
-import { type TagSpace, tagSpace, userRanges } from '../layout/tag-space.js'
+import { type TagSpace, tagSpace, userRanges } from '../layout/hyp-ranges.js'
 import type { HypLayout } from '../layout/types.js'
 import type { SymbolTable } from '../symbols/table.js'
 import { type Range, wrap64 } from '../u64.js'

@@ -52,7 +52,7 @@ export function useModule(module: WebAssembly.Module): void {
   compiled = module
 }
 
-/** What the last checked batch or text chunk found. */
+/** Counts of the last checked batch or text chunk. */
 export interface EngineResult {
   readonly translated: number
   readonly missed: number
@@ -86,7 +86,7 @@ export class Engine {
 
   /**
    * Puts a plan into the tables.
-   * @returns how the functions for text and tables name it: how many segments to look up, or BY_MACRO
+   * @returns the `segments` argument of the text functions: how many segments to look up, or BY_MACRO
    * @throws HypvaError `HYPVA_LAYOUT` for more segments than the engine has room for
    */
   load(plan: Plan): number {
@@ -128,7 +128,7 @@ export class Engine {
 
   /** Counts of the last call; firstMiss is that of translateBatch, nameBatch and countText, which alone look for it. */
   counts(): EngineResult {
-    // Counts of one call fit 32 bits, and "none" is all ones: the lower halves say it all, without a bigint.
+    // Counts of one call fit 32 bits, and "none" is all ones: the lower halves suffice, without a bigint.
     const { result } = this
     return {
       missed: result[ABI.RESULT_MISSED / 4]!,

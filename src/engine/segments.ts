@@ -5,7 +5,7 @@ export interface Segment extends Range {
   readonly delta: bigint
 }
 
-/** What the engine does with each address: look it up in segments, or apply kern_hyp_va unconditionally. */
+/** The engine either looks each address up in segments, or applies kern_hyp_va to it unconditionally. */
 export type Plan =
   | { readonly kind: 'checked'; readonly segments: readonly Segment[] }
   | { readonly kind: 'macro'; readonly mask: bigint; readonly tag: bigint }

@@ -15,7 +15,7 @@ export interface PrivatePlace {
 
 /**
  * Where private mappings go when they grow `down` (nVHE) or `up` (pKVM, whichever mode the layout itself has). Undefined where
- * the layout does not tell.
+ * the layout lacks a field for it.
  * @param linearSize bytes of EL1's linear map, above which overlap-top-window has its window
  */
 export function privatePlace(
@@ -50,15 +50,15 @@ function linearSizeOfLayout(layout: HypLayout): bigint | undefined {
   return widths && linearSizeOf(widths)
 }
 
-/** Where linear memory could lie at EL2: all that another boot of the same machine can choose. */
+/** Where another boot of the same machine can put linear memory at EL2. */
 export interface TagSpace {
-  /** tag_lsb: a tag stands above so many bits (29 to 51). */
+  /** tag_lsb, the number of bits below the tag (29 to 51). */
   readonly tagLsb: number
   /** The layout's own tag, in place. */
   readonly tag: bigint
-  /** The half of the hyp VA space that the idmap is not in, which is the same in every boot of a machine. */
+  /** The half of the hyp VA space without the idmap: the same in every boot of a machine. */
   readonly region: Range
-  /** The addresses of it that carry the layout's own tag. */
+  /** Its addresses that carry the layout's own tag. */
   readonly own: Range
 }
 
@@ -78,13 +78,13 @@ export function tagSpace(layout: HypLayout): TagSpace | undefined {
   return { tagLsb, tag, region: { start: half, end: 2n * half }, own: { start: tag, end: tag + mask + 1n } }
 }
 
-/** Beyond what is random in the place of a program, of its heap and of its stack: what they take themselves. */
+/** Room for a program, its heap and its stack, beyond their random offsets. */
 const ROOM = 1n << 32n
 
 /**
  * Where programs put their addresses, by default: an executable (and its heap) above two thirds of the user addresses, libraries
  * and stacks below their end (ELF_ET_DYN_BASE and mmap_base() of Linux).
- * @param random `default`: by as many random bits as kernels set by default (a GiB in bytes); `most`: by as many as can be
+ * @param random `default`: with the random offset that kernels have by default (a GiB); `most`: with the largest that can be
  *   configured (an eighth of the user addresses)
  */
 export function userRanges({ vaBits, vaBitsActual }: HypLayout, random: 'default' | 'most'): Range[] {

@@ -7,7 +7,7 @@ import { byStart, clip, inOrder, subtract } from './ranges.js'
 import { linkedImage } from './spaces.js'
 import type { HypLayout } from './types.js'
 
-/** What a range of an address space is for. */
+/** The purpose of a range of an address space. */
 export type RegionKind =
   /** Bit 55 is clear: TTBR0's half. */
   | 'user'
@@ -19,7 +19,7 @@ export type RegionKind =
   | 'linear-hole'
   | 'image'
   | 'modules'
-  /** Any other kernel address: vmalloc, vmemmap, fixmap, or what the layout does not tell. */
+  /** Any other kernel address: vmalloc, vmemmap, fixmap, or a part that the layout lacks the fields for. */
   | 'kernel-other'
   /** EL2's mapping of linear addresses, in DRAM; and outside of it. */
   | 'hyp-linear'
@@ -38,7 +38,7 @@ export type RegionKind =
 /** A part of the kernel's or of EL2's address space; for an address in no known part, the reason why it is in none. */
 export interface Region {
   readonly kind: RegionKind
-  /** Where it lies, when the layout tells; half-open. */
+  /** Where it lies, when the layout has the fields for it; half-open. */
   readonly range?: Range
   /** Which of the layout's DRAM banks it is, counted from 0; only for `linear` and `hyp-linear` in DRAM. */
   readonly bank?: number
@@ -60,7 +60,7 @@ export function rankOf({ kind }: Region): number {
 const MAX_VA_BITS = 52
 
 /**
- * The known parts of the kernel's address space, in address order and without overlaps. A layout that says little gives a
+ * The known parts of the kernel's address space, in address order and without overlaps. A layout with few fields gives a
  * short list; `kernel-other` is not listed.
  * @example
  * kernelRegions(layout).at(-1).kind // 'image'
@@ -94,7 +94,7 @@ export function hypRegions(layout: HypLayout): LocatedRegion[] {
 }
 
 /**
- * What a kernel address is.
+ * The region of a kernel address.
  * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint
  * @example
  * classifyKernelVa(layout, 0xffffad4306ef1c00n).kind // 'image'
@@ -116,12 +116,12 @@ export function classifyKernelVa(layout: HypLayout, address: bigint): Region {
   if (address < wrap64(-(1n << BigInt(width)))) return nonCanonical(width, '1')
   return {
     kind: 'kernel-other',
-    text: 'a kernel address in no range that the layout tells (vmalloc, vmemmap, fixmap …)',
+    text: 'a kernel address outside the ranges of the layout (vmalloc, vmemmap, fixmap …)',
   }
 }
 
 /**
- * What an address at EL2 is; in mode vhe EL2 has the host's addresses.
+ * The region of an address at EL2; in mode vhe EL2 has the host's addresses.
  * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint; HypvaError `HYPVA_LAYOUT` without mask and tag
  * @example
  * classifyHypVa(layout, 0x40eed000n).kind // 'idmap'
@@ -131,10 +131,10 @@ export function classifyHypVa(layout: HypLayout, address: bigint): Region {
   return hypClassifier(layout)(address)
 }
 
-/** Tells what addresses at EL2 are, of one layout. */
+/** Gives the region of an address at EL2, for one layout. */
 export type HypClassifier = (address: bigint) => Region
 
-/** `classifyHypVa` for many addresses of one layout, which is no layout of mode vhe. */
+/** `classifyHypVa` for many addresses of one layout, not of mode vhe. */
 export function hypClassifier(layout: HypLayout): HypClassifier {
   let regions: LocatedRegion[] | undefined
   const width = layout.hypVaBits ?? MAX_VA_BITS
@@ -207,7 +207,7 @@ function hypLinearRegions(layout: HypLayout): LocatedRegion[] {
       (range): LocatedRegion => ({
         kind: 'hyp-linear-hole',
         range,
-        text: 'has the tag of linear memory, but is no DRAM',
+        text: 'has the tag of linear memory, but is not DRAM',
       }),
     ),
   ]

@@ -10,7 +10,7 @@ import { compileSegments, type DirectedSegment } from '../translate/directions.j
 import { formatU64, type Range, wrap64 } from '../u64.js'
 import { bitsOf, sizeText } from './size.js'
 
-/** What can be drawn: a layout, or what `checkProposals` says of one. */
+/** A layout, or the verdict of `checkProposals` about one. */
 export type Subject = HypLayout | ProposalVerdict
 
 export type BoxKind =
@@ -26,10 +26,10 @@ export type BoxKind =
   | 'gap'
   /** Two mappings want the same hyp VA. */
   | 'collision'
-  /** Memory without a hyp VA, and memory that is given up at boot. */
+  /** Memory without a hyp VA, and memory that the kernel gives up at boot. */
   | 'lost'
 
-/** What the legend of a picture calls each kind. */
+/** The name of each kind in the legend of a picture. */
 export const LEGEND: Readonly<Record<BoxKind, string>> = {
   linear: 'linear memory',
   image: 'kernel image',
@@ -69,7 +69,7 @@ export interface Scene {
   readonly title: string
   /** What it is, in a line; may be empty. */
   readonly summary: string
-  /** What a screen reader says of the whole. */
+  /** The description for screen readers. */
   readonly description: string
   readonly formula: string
   /** Absent where there is nothing to judge by. */
@@ -96,7 +96,9 @@ export function sceneOf(subject: Subject): Scene {
   const dropped = verdict?.banks.flatMap((bank) => bank.dropped) ?? []
   const remarks = [
     ...problems.map(({ message }) => message),
-    ...dropped.map((range) => `physical ${rangeText(range)} is given up at boot: the linear map cannot hold it`),
+    ...dropped.map(
+      (range) => `the kernel gives up physical ${rangeText(range)} at boot: the linear map cannot hold it`,
+    ),
   ]
   const title = verdict?.name ?? layout.proposal ?? titleOf(layout)
   const sound = verdict?.sound ?? (left.some(({ kind }) => kind === 'linear') ? problems.length === 0 : undefined)
@@ -119,7 +121,7 @@ interface Meeting {
   readonly harmless: boolean
 }
 
-/** Kernel to hyp, as far as the layout tells. */
+/** Kernel to hyp; empty where the layout lacks a field. */
 function segmentsOf(layout: HypLayout): DirectedSegment[] {
   const { pageOffset, physOffset, dram } = layout
   if (pageOffset === undefined || physOffset === undefined || dram === undefined) return []

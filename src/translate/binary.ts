@@ -15,7 +15,7 @@ export class BinaryRewriter extends Chunks {
 
   /**
    * @param chunk bytes that `space()` has at most, a multiple of 8; 64 KiB by default
-   * @param watch told of the addresses of chunks, to notice a layout of another boot
+   * @param watch sees the addresses of chunks, to notice a layout of another boot
    */
   constructor(plan: Plan, order: ByteOrder, chunk = 65536, watch?: TagWatch) {
     super(chunk, 0)
@@ -73,7 +73,7 @@ export class RawLines extends Chunks {
     text.space().set(engine.bytes.subarray(lines, lines + size))
     const out = text.commit(size, last)
     const { translated, missed, failed, firstFailed } = text.counts
-    // Where a line stands in the text tells where its address stands in the input.
+    // All lines have one length, so the place of a line gives the place of its address in the input.
     const first = firstFailed < 0 ? -1 : Math.floor(firstFailed / ABI.LINE_BYTES) * 8
     Object.assign(this.counts, { translated, missed, failed, firstFailed: first })
     return out

@@ -57,9 +57,9 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
 }
 
 /**
- * What the addresses are when nobody says: kernel addresses for `hyp`, kernel and hyp addresses alike for every other space.
- * The two never meet: kernel addresses are in the upper half of 2^64, hyp addresses below 2^52. Hyp addresses that look like any
- * number have to be asked for.
+ * The source spaces when the caller names none: kernel addresses for `hyp`, kernel and hyp addresses alike for every other space.
+ * The two never meet: kernel addresses are in the upper half of 2^64, hyp addresses below 2^52. The caller has to ask
+ * for hyp addresses that look like any number.
  */
 export function sourceSpaces(layout: HypLayout, from: Space | undefined, to: Space): readonly Space[] {
   if (from !== undefined) return [from]
@@ -71,10 +71,10 @@ export function hypLooksLikeNumbers({ mode, tag, tagVal }: HypLayout): boolean {
   return mode !== 'vhe' && (tag ?? tagVal) === 0n
 }
 
-/** The segments that lead into a space, and what the layout lacks for some of its source spaces. */
+/** The segments that lead into a space, and the source spaces without any. */
 interface Directions {
   readonly segments: readonly DirectedSegment[]
-  /** The source spaces that the layout does not lead from, with what it lacks or what is wrong with it. */
+  /** The source spaces that the layout does not lead from, each with the reason. */
   readonly refusals: readonly { readonly from: Space; readonly error: HypvaError }[]
 }
 
@@ -239,7 +239,7 @@ function tidy(segments: DirectedSegment[], from: Space): DirectedSegment[] {
     if (last !== undefined && segment.start < last.end) {
       throw new HypvaError(
         'HYPVA_LAYOUT',
-        `layout: ${from} addresses from ${formatU64(segment.start)} to ${formatU64(last.end < segment.end ? last.end : segment.end)} mean two places in memory; dram spans more than tagLsb bits tell apart, or a range is wrong`,
+        `layout: ${from} addresses from ${formatU64(segment.start)} to ${formatU64(last.end < segment.end ? last.end : segment.end)} would translate to two places in memory: dram spans more than 2^tagLsb bytes, or a range is wrong`,
       )
     }
     if (

@@ -90,7 +90,7 @@ function bucketsOf(starts: BigUint64Array, base: bigint, span: bigint, shift: nu
   return buckets
 }
 
-/** Entries with a name have a text, though an empty one: it tells them from holes. */
+/** Entries with a name have an empty text, holes have none. */
 function noTexts({ names }: SymbolTable): { blob: Uint8Array; places: Uint32Array; longest: number } {
   return { blob: new Uint8Array(16), places: Uint32Array.from(names, (name) => (name === '' ? 0 : 8)), longest: 0 }
 }

@@ -25,7 +25,7 @@ export interface NamerOptions extends NameOptions {
   readonly returnAddresses?: boolean
 }
 
-/** What a batch of addresses is called. */
+/** The symbols of a batch of addresses. */
 export interface NameBatch {
   /** For each address the entry of `symbols` that covers it, or 0xffffffff. */
   readonly entries: Uint32Array
@@ -97,7 +97,7 @@ export class Namer {
 
   /**
    * The symbols of many addresses.
-   * @throws HypvaTypeError (`HYPVA_ARGUMENT`) for what is no BigUint64Array
+   * @throws HypvaTypeError (`HYPVA_ARGUMENT`) for other arrays
    */
   nameBatch(input: BigUint64Array): NameBatch {
     assertBatch(input, 'input')

@@ -1,7 +1,7 @@
 import { HypvaError, HypvaTypeError } from '../errors.js'
 import { describe } from '../u64.js'
 
-/** What a rewriter has seen so far. */
+/** Counts of a rewriter so far. */
 export interface RewriteCounts {
   /** Bytes that went in. */
   bytesIn: number
@@ -13,7 +13,7 @@ export interface RewriteCounts {
   missed: number
   /**
    * Of these, the addresses that ought to have translated: every one of raw words; of text those that lie where the layout
-   * expects addresses of the source space, counted only when a rewriter is told where that is.
+   * expects addresses of the source space, counted only by a rewriter that has `gaps`.
    */
   failed: number
   /** Byte offset in the whole input of the first of these; -1 when there is none. */
@@ -30,8 +30,8 @@ export interface Rewriter {
   /** Where the next input bytes go; valid until the next call. Never empty. */
   space(): Uint8Array
   /**
-   * Rewrites the first `length` bytes of `space()`, and all that is held back when this is the `last` call.
-   * @returns what is decided so far, valid until the next call
+   * Rewrites the first `length` bytes of `space()`; the `last` call also rewrites the bytes that were held back.
+   * @returns the output so far, valid until the next call
    */
   commit(length: number, last: boolean): Uint8Array
   /** After the last commit: where the input stopped inside a raw address; undefined when it did not. */
@@ -55,7 +55,7 @@ export function newCounts(): RewriteCounts {
   return { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, failed: 0, firstFailed: -1 }
 }
 
-/** What several rewriters that shared one input have seen together. */
+/** The counts of several rewriters that shared one input, added up. */
 export function addCounts(a: RewriteCounts, b: RewriteCounts): RewriteCounts {
   return {
     bytesIn: a.bytesIn + b.bytesIn,
@@ -69,7 +69,7 @@ export function addCounts(a: RewriteCounts, b: RewriteCounts): RewriteCounts {
 }
 
 /**
- * A rewriter as a Web stream. A chunk is passed on as soon as it is decided: line in, line out.
+ * A rewriter as a Web stream. It passes each chunk on at once: line in, line out.
  * @param onMiss makes the error with which the stream fails at the first address that ought to have translated, from its byte
  *   offset; absent: misses pass
  */

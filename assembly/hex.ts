@@ -17,7 +17,7 @@ export function reversal(n: u32): v128 {
 
 /**
  * 0xff in each byte of x that is one of 0-9 a-f A-F. Each range is moved to the top of the signed bytes, where one compare
- * tells it from all else: '0' … '9' to 0x76 … 0x7f, 'a' … 'f' to 0x7a … 0x7f.
+ * separates it from all other bytes: '0' … '9' to 0x76 … 0x7f, 'a' … 'f' to 0x7a … 0x7f.
  */
 // @ts-ignore: decorator
 @inline
@@ -120,7 +120,7 @@ export function digitsOf(x: v128, table: v128, lowNibble: v128): v128 {
   return i8x16.swizzle(table, v128.and(nibbles, lowNibble))
 }
 
-// Bit 5 is what tells upper-case letters from lower-case ones.
+// Upper-case and lower-case letters differ in bit 5.
 
 /** Whether there are letters in upper case. */
 // @ts-ignore: decorator

@@ -1,6 +1,6 @@
-// The map of the module's linear memory: the one place with addresses. index.ts exports those that a host needs, so that no
-// host types an address or a size again. Everything below HEAP is fixed; memory from HEAP on belongs to the host, which
-// grows it as it needs and passes pointers in.
+// The map of the module's linear memory, as a host sees it. index.ts exports all of this file, so that no host types an
+// address or a size again. Everything below HEAP is fixed; memory from HEAP on belongs to the host, which grows it as it
+// needs and passes pointers in.
 //
 //   0x0000  constant tables (data segments placed by the compiler, see hex.ts)
 //   0x1000  RESULT      what the last call found
@@ -9,12 +9,7 @@
 //   0x10c0  NAMES       where the host has put its symbol table (large, hence in the heap)
 //   0x1100  NAME_SEGMENTS  the segment table that leads to the symbol table's addresses
 //   0x2000  SEGMENTS    the segment table of the checked kernels
-//   0x8000  CANDIDATES  runs of digits that the text scan collected, for one tile
-//  0x10000  VALUES      the addresses among them
-//  0x18000  PAIRS       segments for the text kernel, two a vector
-//  0x18200  SPLATS      the same for the batch kernel, one a vector
-//  0x18600  NOWHERE     what is written for no one to read
-//  0x18800  TOKENS      what else the naming kernel keeps of the tokens
+//   0x8000  what the kernels keep for themselves, see scratch.ts
 //  0x20000  HEAP
 
 /** Result block, little-endian: see the offsets below. */
@@ -32,8 +27,6 @@ export const RESULT_PRODUCED: usize = 28
 
 /** u64, twice: addresses in each of the two ranges of WATCH, for the kernels that look at them. */
 export const RESULT_WATCHED: usize = 32
-
-export const NO_MISS: u64 = u64.MAX_VALUE
 
 /** In place of a number of segments: translate every address with MACRO. */
 export const BY_MACRO: u32 = 0xffff_ffff
@@ -70,22 +63,6 @@ export const NAME_SEGMENT_CAPACITY: u32 = 160
 export const SEGMENTS: usize = 0x2000
 export const SEGMENT_BYTES: usize = 24
 export const SEGMENT_CAPACITY: u32 = 1024
-
-/** Bytes of text a tile: small enough that it stays in the first-level cache with the lists made of it; a multiple of 96. */
-export const TEXT_TILE: u32 = 8160
-/** Two u32 for each run of digits in a tile; a run and what ends it take two bytes at least. See runs.ts. */
-export const CANDIDATES: usize = 0x8000
-/** A u64 and a u32 for each token among them. */
-export const VALUES: usize = 0x10000
-export const TOKENS: usize = 0x18800
-
-/** Up to eight entries of three vectors for two segments: their starts, sizes and deltas, see fillPairs of text.ts. */
-export const PAIRS: usize = 0x18000
-export const PAIR_BYTES: usize = 48
-/** Up to sixteen entries of three vectors: start, size and delta of a segment in both lanes, see fillSplats of segments.ts. */
-export const SPLATS: usize = 0x18200
-/** Sixteen bytes. */
-export const NOWHERE: usize = 0x18600
 
 export const HEAP: usize = 0x20000
 

@@ -7,7 +7,7 @@
 //   i4  ROR Xr,Xr,#(64-L)    93c00000 | r<<16 | (64-L)<<10 | r<<5 | r
 //
 // A64 instructions are little-endian in memory whatever the data is; a dump whose words were swapped on the way shows them
-// byte-reversed, which is recognised too.
+// byte-reversed, which the scan recognises too.
 
 import { HIT_BYTES, RESULT, RESULT_CONSUMED } from './memory'
 
@@ -73,8 +73,8 @@ function classify(at: usize, swapped: bool): u32 {
  * stops at `capacity`. RESULT_CONSUMED is the offset of the first place not looked at.
  */
 export function scanPatch(start: usize, end: usize, hits: usize, capacity: u32): u32 {
-  // i0 is told by its upper half, which is 9240 (16 of its 32 bits); with reversed bytes that is the lower half, 4092. Comparing
-  // all halves with both finds some that are in the wrong place, which look() sorts out.
+  // The upper half of i0 is 9240; with reversed bytes the lower half is 4092. Comparing all halves with both also finds
+  // halves in the wrong place, which look() rejects.
   const and = i16x8.splat(<i16>0x9240)
   const andSwapped = i16x8.splat(0x4092)
   let count: u32 = 0

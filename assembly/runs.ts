@@ -1,7 +1,7 @@
 // Where runs of hex digits begin that are long enough for a token (tokens.ts): what all text kernels look at first.
 
 import { isHex } from './hex'
-import { CANDIDATES } from './memory'
+import { CANDIDATES } from './scratch'
 
 /** Digits of the shortest token without 0x. */
 export const BARE_DIGITS: u32 = 9
@@ -35,7 +35,7 @@ export function restOf(minDigits: u32): u64 {
   return <u64>(max(minDigits, BARE_DIGITS) - 8)
 }
 
-/** Runs of sixteen digits and more; all are said to have sixteen. */
+/** Runs of sixteen digits and more; each counts as one of sixteen. */
 function collectSixteen(tile: usize, tileEnd: usize, rest: u64): usize {
   return collect(tile, tileEnd, 8, false, true)
 }

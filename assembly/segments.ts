@@ -2,23 +2,15 @@
 // segment holds an address. An address in none is left as it is, counted, and the first one's index kept.
 
 import {
-  NO_MISS,
-  RESULT,
-  RESULT_FIRST_MISS,
-  RESULT_MISSED,
-  RESULT_TRANSLATED,
-  RESULT_WATCHED,
-  SEGMENT_BYTES,
-  SEGMENTS,
-  SPLATS,
-  WATCH,
+  RESULT, RESULT_FIRST_MISS, RESULT_MISSED, RESULT_TRANSLATED, RESULT_WATCHED, SEGMENT_BYTES, SEGMENTS, WATCH,
 } from './memory'
+import { NO_MISS, SPLATS } from './scratch'
 
 /** Up to this many segments every one is tried; beyond, a binary search is cheaper. */
 export const TRY_ALL: u32 = 16
 
 const SPLAT_BYTES: usize = 48
-/** Flipped on both sides of a comparison, the signed one that vectors have tells unsigned numbers. */
+/** Flipped on both sides, it makes the signed comparison of vectors compare unsigned numbers. */
 export const SIGN: u64 = 0x8000_0000_0000_0000
 
 /** The entry of the table whose segment holds x, or 0. */
@@ -53,7 +45,7 @@ function search(x: u64, segments: u32, table: usize): usize {
   return x - load<u64>(at) < load<u64>(at, 8) ? at : 0
 }
 
-/** Addresses a turn of the batch kernel: what is loaded at once stays in registers. */
+/** Addresses per turn of the batch kernel: few enough that they stay in registers. */
 const BLOCK: u32 = 16
 /** The most addresses that are translated one by one before it is tried again whether they stay in one segment. */
 const LONGEST_MIXED: u32 = 1024

@@ -1,40 +1,16 @@
 // Addresses in bytes: find the tokens of a chunk, rewrite those that translate, leave every other byte as it was.
 //
 // Two steps over a tile that stays in the first-level cache: collect where runs of enough digits begin (runs.ts); then for
-// each of them tell whether it is a token (tokens.ts), take its value, translate it and write digits over digits. Neither has a branch
-// that depends on the addresses. Tokens mostly keep their length (sixteen digits stay sixteen) and are overwritten where
+// each of them decide whether it is a token (tokens.ts), take its value, translate it and write digits over digits. Neither
+// has a branch that depends on the addresses. Tokens mostly keep their length (sixteen digits stay sixteen) and are overwritten where
 // they stand; from the first one that does not, the chunk is copied to `dst`.
 
+import { digitsOf, digitTable, JOIN, lettersOf, LOW_NIBBLE, NINE, NINE_DIGIT, reversal, valueOf, vector } from './hex'
 import {
-  digitsOf,
-  digitTable,
-  JOIN,
-  lettersOf,
-  LOW_NIBBLE,
-  NINE,
-  NINE_DIGIT,
-  reversal,
-  valueOf,
-  vector,
-} from './hex'
-import {
-  BY_MACRO,
-  CANDIDATES,
-  MACRO,
-  NOWHERE,
-  PAIR_BYTES,
-  PAIRS,
-  RESULT,
-  RESULT_CONSUMED,
-  RESULT_MISSED,
-  RESULT_PRODUCED,
-  RESULT_TRANSLATED,
-  RESULT_WATCHED,
-  SEGMENT_BYTES,
-  SEGMENTS,
-  TEXT_TILE,
-  WATCH,
+  BY_MACRO, MACRO, RESULT, RESULT_CONSUMED, RESULT_MISSED, RESULT_PRODUCED, RESULT_TRANSLATED, RESULT_WATCHED,
+  SEGMENT_BYTES, SEGMENTS, WATCH,
 } from './memory'
+import { CANDIDATES, NOWHERE, PAIR_BYTES, PAIRS, TEXT_TILE } from './scratch'
 import { BARE_DIGITS, CANDIDATE_BYTES, collectorOf, restOf } from './runs'
 import { findSegment, isWatched, SIGN, TRY_ALL } from './segments'
 import { ANY, decidedEnd, digitsAt, isToken, isUpper, LONG, SIXTEEN } from './tokens'

@@ -5,30 +5,10 @@
 // bytes in front of a chunk are all the context that a cut needs.
 
 import {
-  anyLower,
-  anyUpper,
-  isWordAt,
-  JOIN,
-  lettersOf,
-  LOW_NIBBLE,
-  NINE,
-  NINE_DIGIT,
-  reversal,
-  valueOf,
-  vector,
+  anyLower, anyUpper, isWordAt, JOIN, lettersOf, LOW_NIBBLE, NINE, NINE_DIGIT, reversal, valueOf, vector,
 } from './hex'
-import {
-  CANDIDATES,
-  LONGEST_TOKEN,
-  NO_MISS,
-  RESULT,
-  RESULT_CONSUMED,
-  RESULT_FIRST_MISS,
-  RESULT_MISSED,
-  TEXT_TILE,
-  TOKENS,
-  VALUES,
-} from './memory'
+import { LONGEST_TOKEN, RESULT, RESULT_CONSUMED, RESULT_FIRST_MISS, RESULT_MISSED } from './memory'
+import { CANDIDATES, NO_MISS, TEXT_TILE, TOKENS, VALUES } from './scratch'
 import { BARE_DIGITS, CANDIDATE_BYTES, CANDIDATE_DIGITS, collectorOf, restOf } from './runs'
 import { findSegment } from './segments'
 

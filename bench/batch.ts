@@ -72,28 +72,15 @@ export async function benchBatches(layout: HypLayout, native: Native | undefined
       // Some milliseconds a command: what it takes to ask does not count then.
       const repetitions = Math.max(1, Math.floor(2e7 / size))
       if (native !== undefined) {
-        subjects.push({
-          name: 'C in place',
+        const inC = (name: string, command: string): Subject => ({
+          name,
           repetitions,
-          run: async () => (await native.time(`mask ${size} ${repetitions}`)) * repetitions,
+          run: async () => (await native.time(`${command} ${size} ${repetitions}`)) * repetitions,
         })
-        subjects.push({
-          name: 'C in place, 128-bit vectors',
-          repetitions,
-          run: async () => (await native.time(`mask128 ${size} ${repetitions}`)) * repetitions,
-        })
-        for (const width of ['', '128']) {
-          subjects.push({
-            name: `C, checked, 3 segments, in turns${width === '' ? '' : ', 128-bit vectors'}`,
-            repetitions,
-            run: async () => (await native.time(`checked${width} ${size} ${repetitions}`)) * repetitions,
-          })
-        }
-        subjects.push({
-          name: 'C memcpy',
-          repetitions,
-          run: async () => (await native.time(`copy ${size} ${repetitions}`)) * repetitions,
-        })
+        subjects.push(inC('C in place', 'mask'), inC('C in place, 128-bit vectors', 'mask128'))
+        subjects.push(inC('C, checked, 3 segments, in turns', 'checked'))
+        subjects.push(inC('C, checked, 3 segments, in turns, 128-bit vectors', 'checked128'))
+        subjects.push(inC('C memcpy', 'copy'))
       }
       subjects.push(often('resident batch, checked, 3 segments, in one', () => one.translate()))
       subjects.push(often('resident batch, checked, 3 segments, in runs of 64', () => runs.translate()))
@@ -102,53 +89,35 @@ export async function benchBatches(layout: HypLayout, native: Native | undefined
     const times = await measure(subjects, { rounds: size > 1e6 ? 7 : 9, time: size > 1e6 ? 60 : 25 })
     report.table(`${count(size)} addresses`, [...times.values()], (ms) => `${(size / ms / 1e6).toFixed(2)} Gaddr/s`)
     const of = (name: string) => times.get(name)!
+    const compare = (what: string, a: string, b: string, bar?: number) =>
+      report.ratio(`${what}, ${count(size)}`, ratio(of(a), of(b)), bar)
     const js =
       of('plain JS, BigUint64Array').median < of('plain JS, Int32Array pairs').median
         ? 'plain JS, BigUint64Array'
         : 'plain JS, Int32Array pairs'
-    report.ratio(
-      `heap batch / best plain JS loop, ${count(size)}`,
-      ratio(of('heap batch'), of(js)),
-      size >= 4096 ? 2 : 1,
-    )
+    compare('heap batch / best plain JS loop', 'heap batch', js, size >= 4096 ? 2 : 1)
     if (size === 65536 || size === 8 << 20) {
-      report.ratio(
-        `heap batch / TypedArray.set, ${count(size)}`,
-        ratio(of('heap batch'), of('TypedArray.set')),
-        size === 65536 ? 0.45 : 0.7,
-      )
-      report.ratio(
-        `two copies through a tile, no engine / TypedArray.set, ${count(size)}`,
-        ratio(of('two copies through a tile, no engine'), of('TypedArray.set')),
-      )
+      compare('heap batch / TypedArray.set', 'heap batch', 'TypedArray.set', size === 65536 ? 0.45 : 0.7)
+      const copies = 'two copies through a tile, no engine'
+      compare(`${copies} / TypedArray.set`, copies, 'TypedArray.set')
     }
     if (times.has('C in place')) {
-      report.ratio(
-        `resident unchecked / C in place with 128-bit vectors, ${count(size)}`,
-        ratio(of('resident batch, unchecked'), of('C in place, 128-bit vectors')),
-        0.95,
-      )
-      report.ratio(
-        `resident unchecked / C in place, ${count(size)}`,
-        ratio(of('resident batch, unchecked'), of('C in place')),
-        0.95,
-      )
+      const vectors = 'C in place, 128-bit vectors'
+      compare('resident unchecked / C in place with 128-bit vectors', 'resident batch, unchecked', vectors, 0.95)
+      compare('resident unchecked / C in place', 'resident batch, unchecked', 'C in place', 0.95)
     }
     if (size === 4096) {
       for (const order of ['in one', 'in runs of 64', 'in turns']) {
-        report.ratio(
-          `resident checked / unchecked, 3 segments, ${order}, ${count(size)}`,
-          ratio(of(`resident batch, checked, 3 segments, ${order}`), of('resident batch, unchecked')),
-          0.5,
-        )
+        const checked = `resident batch, checked, 3 segments, ${order}`
+        compare(`resident checked / unchecked, 3 segments, ${order}`, checked, 'resident batch, unchecked', 0.5)
       }
-      if (native !== undefined) {
-        for (const width of ['', ', 128-bit vectors']) {
-          report.ratio(
-            `resident checked / C${width}, 3 segments, in turns, ${count(size)}`,
-            ratio(of('resident batch, checked, 3 segments, in turns'), of(`C, checked, 3 segments, in turns${width}`)),
-          )
-        }
+      for (const width of native === undefined ? [] : ['', ', 128-bit vectors']) {
+        const inTurns = 'checked, 3 segments, in turns'
+        compare(
+          `resident checked / C${width}, 3 segments, in turns`,
+          `resident batch, ${inTurns}`,
+          `C, ${inTurns}${width}`,
+        )
       }
     }
   }

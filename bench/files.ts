@@ -3,7 +3,7 @@ import { closeSync, copyFileSync, mkdtempSync, openSync, rmSync, writeFileSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { textInputs } from './inputs.js'
-import { measure, ratio, type Subject } from './measure.js'
+import { measure, ratio, type Subject, type Timing } from './measure.js'
 import type { Report } from './report.js'
 
 /** What nothing that runs in Node can beat: it only writes, in the blocks of the jobs. */
@@ -35,6 +35,8 @@ export async function benchFiles(root: string, report: Report, megabytes: number
     const shell = (script: string) => ({ before, run: () => run('sh', ['-c', script]) })
     const translate = `"${process.execPath}" "${main}" translate -l "${layout}"`
 
+    const compare = (what: string, times: Map<string, Timing>, a: string, b: string, bar?: number, most?: true) =>
+      report.ratio(what, ratio(times.get(a)!, times.get(b)!), bar, most)
     const size = (ms: number) => `${(megabytes / ms).toFixed(2)} GB/s`
     const textTimes = await measure(
       [
@@ -50,20 +52,9 @@ export async function benchFiles(root: string, report: Report, megabytes: number
       { rounds: 15, time: 0, iterations: 1 },
     )
     report.table(`Text, file to file, ${megabytes} MB`, [...textTimes.values()], size)
-    report.ratio(
-      'text file to file, one job / cp',
-      ratio(textTimes.get('hypva translate --jobs 1')!, textTimes.get('cp')!),
-      0.75,
-    )
-    report.ratio(
-      'text file to file, default jobs / cp',
-      ratio(textTimes.get('hypva translate')!, textTimes.get('cp')!),
-      1,
-    )
-    report.ratio(
-      'Node, writing as much of nothing / cp',
-      ratio(textTimes.get('Node, writing as much of nothing')!, textTimes.get('cp')!),
-    )
+    compare('text file to file, one job / cp', textTimes, 'hypva translate --jobs 1', 'cp', 0.75)
+    compare('text file to file, default jobs / cp', textTimes, 'hypva translate', 'cp', 1)
+    compare('Node, writing as much of nothing / cp', textTimes, 'Node, writing as much of nothing', 'cp')
     for (const [what, jobs] of [
       ['one job', ['--jobs', '1']],
       ['default jobs', []],
@@ -93,11 +84,7 @@ export async function benchFiles(root: string, report: Report, megabytes: number
       [...perlTimes.values()],
       (ms) => `${((megabytes * 0.4) / ms).toFixed(2)} GB/s`,
     )
-    report.ratio(
-      'text file to file / perl -pe',
-      ratio(perlTimes.get('hypva translate')!, perlTimes.get('perl -pe')!),
-      12,
-    )
+    compare('text file to file / perl -pe', perlTimes, 'hypva translate', 'perl -pe', 12)
     run('sh', ['-c', `${perl} "${part}" > "${out}.perl"`])
     run(process.execPath, [main, 'translate', part, '-l', layout, '-o', out])
     run('cmp', [out, `${out}.perl`])
@@ -123,7 +110,7 @@ export async function benchFiles(root: string, report: Report, megabytes: number
         [...mawkTimes.values()],
         (ms) => `${((megabytes * 0.1) / ms).toFixed(2)} GB/s`,
       )
-      report.ratio('text file to file / mawk', ratio(mawkTimes.get('hypva translate')!, mawkTimes.get('mawk')!))
+      compare('text file to file / mawk', mawkTimes, 'hypva translate', 'mawk')
       run('sh', ['-c', mawk])
       run(process.execPath, [main, ...physical])
       run('cmp', [out, `${out}.mawk`])
@@ -140,11 +127,7 @@ export async function benchFiles(root: string, report: Report, megabytes: number
       { rounds: 7, time: 0, iterations: 1 },
     )
     report.table(`Raw u64, file to file, ${megabytes} MB`, [...rawTimes.values()], size)
-    report.ratio(
-      'raw u64 file to file / cp',
-      ratio(rawTimes.get('hypva translate --format u64le')!, rawTimes.get('cp')!),
-      0.85,
-    )
+    compare('raw u64 file to file / cp', rawTimes, 'hypva translate --format u64le', 'cp', 0.85)
 
     const pipeTimes = await measure(
       [
@@ -154,11 +137,7 @@ export async function benchFiles(root: string, report: Report, megabytes: number
       { rounds: 9, time: 0, iterations: 1 },
     )
     report.table(`Text, pipe to pipe, ${megabytes} MB`, [...pipeTimes.values()], size)
-    report.ratio(
-      'pipe to pipe / cat | cat',
-      ratio(pipeTimes.get('cat | hypva translate | cat')!, pipeTimes.get('cat | cat | cat')!),
-      0.5,
-    )
+    compare('pipe to pipe / cat | cat', pipeTimes, 'cat | hypva translate | cat', 'cat | cat | cat', 0.5)
 
     const startup: Subject[] = [
       { name: 'hypva --version', run: hypva('--version').run },
@@ -166,12 +145,7 @@ export async function benchFiles(root: string, report: Report, megabytes: number
     ]
     const startTimes = await measure(startup, { rounds: 9, time: 0, iterations: 5 })
     report.table('Start-up', [...startTimes.values()], (ms) => `${ms.toFixed(1)} ms`)
-    report.ratio(
-      'hypva --version / node -e 0, wall',
-      ratio(startTimes.get('node -e 0')!, startTimes.get('hypva --version')!),
-      1.2,
-      true,
-    )
+    compare('hypva --version / node -e 0, wall', startTimes, 'node -e 0', 'hypva --version', 1.2, true)
   } finally {
     rmSync(dir, { recursive: true })
   }

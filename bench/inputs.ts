@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
-/** A range and what is added to its addresses. */
+/** A range and the delta to add to its addresses. */
 export interface Range {
   start: bigint
   end: bigint
@@ -38,19 +38,10 @@ export function textInputs(root: string): TextInput[] {
     while (text.length < SIZE) text += line(random)
     return Buffer.from(text.slice(0, SIZE))
   }
+  const garbage = generator()
   const image = (random: () => number) => (IMAGE.start + BigInt(random() % 0x2000000)).toString(16)
   const hyp = (random: () => number) => (HYP.start + BigInt(random() % 0x7fffffff)).toString(16)
-  const words = [
-    'vcpu',
-    'mutex_unlock',
-    'kvm_arch_vcpu_ioctl_run',
-    'irq',
-    'deadbeef',
-    'the',
-    'cafe_babe',
-    '0x24',
-    '19.273',
-  ]
+  const words = 'vcpu mutex_unlock kvm_arch_vcpu_ioctl_run irq deadbeef the cafe_babe 0x24 19.273'.split(' ')
   const prose = (random: () => number, n: number) =>
     Array.from({ length: n }, () => words[random() % words.length]).join(' ')
   return [
@@ -80,15 +71,7 @@ export function textInputs(root: string): TextInput[] {
     { name: 'one endless hex line', bytes: Buffer.alloc(SIZE, '0123456789abcdef'), ranges: kernel },
     {
       name: 'binary garbage',
-      bytes: Buffer.from(
-        Uint8Array.from(
-          { length: SIZE },
-          (
-            (r) => () =>
-              r() & 255
-          )(generator()),
-        ),
-      ),
+      bytes: Buffer.from(Uint8Array.from({ length: SIZE }, () => garbage() & 255)),
       ranges: kernel,
     },
   ]

@@ -56,19 +56,8 @@ export class Report {
   finish(machine: object): void {
     const noisy = this.ratios.filter(({ median, min, max }) => (max - min) / median > 0.5)
     if (this.json) {
-      console.log(
-        JSON.stringify(
-          {
-            machine,
-            tables: this.tables,
-            costs: this.costs,
-            ratios: this.ratios,
-            noisy: noisy.map(({ what }) => what),
-          },
-          null,
-          2,
-        ),
-      )
+      const { tables, costs, ratios } = this
+      console.log(JSON.stringify({ machine, tables, costs, ratios, noisy: noisy.map(({ what }) => what) }, null, 2))
       return
     }
     this.say('\nRatios: median of the rounds (least … most)')

@@ -1,4 +1,4 @@
-import type { Plan } from '../engine/plan.js'
+import type { Plan } from '../engine/segments.js'
 import { BinaryRewriter, type ByteOrder } from '../translate/binary.js'
 import type { Chunks } from '../translate/chunks.js'
 import type { TagClues, TagWatch } from '../translate/tag-watch.js'

@@ -1,6 +1,6 @@
 import { HypvaError } from '../errors.js'
 import { type Range, U64_MAX } from '../u64.js'
-import type { Segment } from './segments.js'
+import type { Plan, Segment } from './segments.js'
 import { ABI, WASM_BASE64 } from './wasm.generated.js'
 
 /** What assembly/index.ts exports besides the constants of ABI. Pointers, counts and flags are u32. */
@@ -52,23 +52,12 @@ export function useModule(module: WebAssembly.Module): void {
   compiled = module
 }
 
-/** What the last checked batch or text chunk found. */
+/** Counts of the last checked batch or text chunk. */
 export interface EngineResult {
   readonly translated: number
   readonly missed: number
   /** Index of the first address, or byte offset of the first token, that did not translate; -1 when none. */
   readonly firstMiss: number
-}
-
-/** Where a symbol table stands in an engine's memory, and what its buckets cover. */
-interface NamePlaces {
-  readonly count: number
-  readonly starts: number
-  readonly texts: number
-  readonly buckets: number
-  readonly base: bigint
-  readonly span: bigint
-  readonly shift: number
 }
 
 /**
@@ -95,17 +84,26 @@ export class Engine {
     this.result = new Uint32Array(memory.buffer, ABI.RESULT, RESULT_WORDS)
   }
 
-  setMacro(mask: bigint, tag: bigint): void {
-    this.view.setBigUint64(ABI.MACRO, mask, true)
-    this.view.setBigUint64(ABI.MACRO + 8, tag, true)
-  }
-
-  setSegments(segments: readonly Segment[]): void {
+  /**
+   * Puts a plan into the tables.
+   * @returns the `segments` argument of the text functions: how many segments to look up, or BY_MACRO
+   * @throws HypvaError `HYPVA_LAYOUT` for more segments than the engine has room for
+   */
+  load(plan: Plan): number {
+    if (plan.kind === 'macro') {
+      this.view.setBigUint64(ABI.MACRO, plan.mask, true)
+      this.view.setBigUint64(ABI.MACRO + 8, plan.tag, true)
+      return ABI.BY_MACRO
+    }
+    const { segments } = plan
+    if (segments.length > ABI.SEGMENT_CAPACITY) {
+      throw new HypvaError(
+        'HYPVA_LAYOUT',
+        `layout: ${segments.length} separate ranges of memory; at most ${ABI.SEGMENT_CAPACITY} fit the engine: merge neighbouring dram banks`,
+      )
+    }
     this.putSegments(ABI.SEGMENTS, segments)
-  }
-
-  setNameSegments(segments: readonly Segment[]): void {
-    this.putSegments(ABI.NAME_SEGMENTS, segments)
+    return segments.length
   }
 
   /** The two ranges whose addresses rewriteText, nameText and watchBatch count; see WATCH of assembly/memory.ts. */
@@ -116,28 +114,9 @@ export class Engine {
     })
   }
 
-  /** Tells the module where the symbol table is; see NAMES of assembly/memory.ts. */
-  setNames(names: NamePlaces): void {
-    const { view } = this
-    view.setUint32(ABI.NAMES, names.count, true)
-    view.setUint32(ABI.NAMES + ABI.NAMES_STARTS, names.starts, true)
-    view.setUint32(ABI.NAMES + ABI.NAMES_TEXTS, names.texts, true)
-    view.setUint32(ABI.NAMES + ABI.NAMES_BUCKETS, names.buckets, true)
-    view.setBigUint64(ABI.NAMES + ABI.NAMES_BASE, names.base, true)
-    view.setBigUint64(ABI.NAMES + ABI.NAMES_SPAN, names.span, true)
-    view.setUint32(ABI.NAMES + ABI.NAMES_SHIFT, names.shift, true)
-  }
-
-  /** Puts ranges at a place in the heap, in the form of segments that lead nowhere. */
-  putRanges(at: number, ranges: readonly Range[]): void {
-    this.putSegments(
-      at,
-      ranges.map(({ start, end }) => ({ start, end, delta: 0n })),
-    )
-  }
-
-  private putSegments(at: number, segments: readonly Segment[]): void {
-    for (const { start, end, delta } of segments) {
+  /** Puts a table of ascending, disjoint segments at a place; ranges without a delta lead nowhere. */
+  putSegments(at: number, segments: readonly (Range & Partial<Segment>)[]): void {
+    for (const { start, end, delta = 0n } of segments) {
       // A size of 2^64 is 0 in 64 bits, and would match nothing. No checked layout has a range as large.
       if (end - start > U64_MAX) throw new HypvaError('HYPVA_LAYOUT', 'layout: a range of 2^64 bytes')
       this.view.setBigUint64(at, start, true)
@@ -149,7 +128,7 @@ export class Engine {
 
   /** Counts of the last call; firstMiss is that of translateBatch, nameBatch and countText, which alone look for it. */
   counts(): EngineResult {
-    // Counts of one call fit 32 bits, and "none" is all ones: the lower halves say it all, without a bigint.
+    // Counts of one call fit 32 bits, and "none" is all ones: the lower halves suffice, without a bigint.
     const { result } = this
     return {
       missed: result[ABI.RESULT_MISSED / 4]!,

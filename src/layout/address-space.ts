@@ -1,8 +1,8 @@
-import { wrap64 } from '../u64.js'
-import { rulesOf } from './generations.js'
-import type { Generation, HypLayout, PageSize } from './types.js'
+import { type Range, wrap64 } from '../u64.js'
+import { generationOf, rulesOf } from './generations.js'
+import type { Generation, HypLayout, Machine, PageSize } from './types.js'
 
-/** What the kernel's own address space depends on. */
+/** The facts that decide the kernel's own address space. */
 export interface Widths {
   readonly generation: Generation
   readonly pageSize: PageSize
@@ -10,7 +10,7 @@ export interface Widths {
   readonly vaBitsActual: number
 }
 
-/** The widths that a layout tells; undefined unless it tells all of them. */
+/** The widths of a layout; undefined unless it has all of them. */
 export function widthsOf({ generation, pageSize, vaBits, vaBitsActual }: HypLayout): Widths | undefined {
   // Only a 52-bit build leaves vabits_actual open.
   const actual = vaBitsActual ?? (vaBits === 52 ? undefined : vaBits)
@@ -19,7 +19,13 @@ export function widthsOf({ generation, pageSize, vaBits, vaBitsActual }: HypLayo
   return { generation, pageSize, vaBits, vaBitsActual: actual }
 }
 
-/** CONFIG_ARM64_VA_BITS there are, by page size in bytes (docs/kernel-facts.md, 3). */
+/** The generation and widths of a checked machine, defaults filled in. */
+export function machineWidths(machine: Machine): Widths {
+  const { pageSize, vaBits, vaBitsActual = vaBits } = machine
+  return { generation: machine.generation ?? generationOf(machine.kernel!), pageSize, vaBits, vaBitsActual }
+}
+
+/** The choices of CONFIG_ARM64_VA_BITS, by page size in bytes (docs/kernel-facts.md, 3). */
 export const VA_BITS: Readonly<Record<PageSize, readonly number[]>> = {
   4096: [39, 48, 52],
   16384: [36, 47, 48, 52],
@@ -32,10 +38,7 @@ export function vaBitsActualChoices(pageSize: PageSize, vaBits: number): readonl
   return pageSize === 16384 ? [52, 48, 47] : [52, 48]
 }
 
-/**
- * CONFIG_ARM64_PA_BITS at its largest: 52 bits of physical address go with 64K pages, or with VAs of 52 bits, otherwise
- * there are 48.
- */
+/** The largest CONFIG_ARM64_PA_BITS: 52 with 64K pages or 52-bit VAs, otherwise 48. */
 export function physBitsOf(pageSize: PageSize, vaBits: number): number {
   return pageSize === 65536 || vaBits === 52 ? 52 : 48
 }
@@ -53,9 +56,9 @@ export function hypVaBitsOf(generation: Generation, vaBits: number, vaBitsActual
 }
 
 /**
- * PAGE_OFFSET as it takes part in linear(pa) = (pa - PHYS_OFFSET) OR PAGE_OFFSET. Up to 5.3 -(2^(VA_BITS-1)), since then
+ * The PAGE_OFFSET of linear(pa) = (pa - PHYS_OFFSET) OR PAGE_OFFSET. Up to 5.3 it is -(2^(VA_BITS-1)), since then
  * -(2^VA_BITS). 5.4 to 5.10 place the linear map of a 52-bit build on smaller hardware by _PAGE_OFFSET(vabits_actual), though
- * their PAGE_OFFSET macro says -(2^52): the effective value is what a layout of those generations holds.
+ * their PAGE_OFFSET macro says -(2^52): a layout of those generations holds the effective value.
  */
 export function pageOffsetOf(generation: Generation, vaBits: number, vaBitsActual: number): bigint {
   const rules = rulesOf(generation)
@@ -90,8 +93,8 @@ export function linearSizeOf(widths: Widths): bigint {
 }
 
 /**
- * By how much memstart_addr of a 52-bit build on smaller hardware is lowered, so that DRAM falls into the addresses that the
- * hardware has: _PAGE_OFFSET(vabits_actual) - PAGE_OFFSET since 5.11, 0 otherwise.
+ * How far a 52-bit build on smaller hardware lowers memstart_addr, so that the hardware can address DRAM:
+ * _PAGE_OFFSET(vabits_actual) - PAGE_OFFSET since 5.11, 0 otherwise.
  */
 export function physOffsetBiasOf({ generation, vaBits, vaBitsActual }: Omit<Widths, 'pageSize'>): bigint {
   return linearStartOf(generation, vaBits, vaBitsActual) - pageOffsetOf(generation, vaBits, vaBitsActual)
@@ -102,7 +105,30 @@ export function memstartAlignOf(pageSize: PageSize): bigint {
   return pageSize === 65536 ? 1n << 29n : 1n << 30n
 }
 
-/** Whether free tag bits are filled at random. */
+/** linear(pa) = (pa - PHYS_OFFSET) OR PAGE_OFFSET, the kernel's phys_to_virt. Any 64-bit `pa`; meaningful for DRAM only. */
+export function linearOfPhys(pageOffset: bigint, physOffset: bigint, pa: bigint): bigint {
+  return wrap64(pa - physOffset) | pageOffset
+}
+
+/** Where the linear map puts physical memory. */
+interface LinearMemory {
+  /** Linear VAs of the DRAM banks, one range a bank, in the order of `dram`. */
+  readonly banks: readonly Range[]
+  /** high_memory - 1: the linear VA of DRAM's last byte. */
+  readonly last: bigint
+}
+
+/** Linear VAs of a layout's DRAM; undefined unless pageOffset, physOffset and dram are known. */
+export function linearMemory({ pageOffset, physOffset, dram }: HypLayout): LinearMemory | undefined {
+  if (pageOffset === undefined || physOffset === undefined || dram === undefined || dram.length === 0) return undefined
+  const banks = dram.map((bank) => {
+    const start = linearOfPhys(pageOffset, physOffset, bank.start)
+    return { start, end: start + (bank.end - bank.start) }
+  })
+  return { banks, last: banks.at(-1)!.end - 1n }
+}
+
+/** Whether the kernel fills free tag bits at random. */
 export function randomisesTag(generation: Generation, randomizeBase: boolean): boolean {
   const { random } = rulesOf(generation)
   return random === 'always' || (random === 'randomize-base' && randomizeBase)

@@ -1,20 +1,20 @@
 import { HypvaError } from '../errors.js'
-import { fls64, formatU64, lowMask, type Range } from '../u64.js'
+import { fls64, formatU64, lowMask, type Range, wrap64 } from '../u64.js'
 import {
   hypVaBitsOf,
+  linearOfPhys,
   linearSizeOf,
+  machineWidths,
   memstartAlignOf,
   pageOffsetOf,
   physOffsetBiasOf,
   randomisesTag,
   type Widths,
 } from './address-space.js'
-import { algorithmRange, generationOf, rulesOf } from './generations.js'
-import { linearOfPhys } from './linear.js'
+import { algorithmRange, rulesOf } from './generations.js'
 import { macroOf } from './macro.js'
-import { arrangeMemory } from './memblock.js'
-import { joinTouching, subtract } from './ranges.js'
-import { physvirtOffsetOf } from './spaces.js'
+import { clip, joinTouching, subtract } from './ranges.js'
+import { imageInMemory, physvirtOffsetOf } from './spaces.js'
 import type { Generation, HypLayout, Machine } from './types.js'
 import { machineOf } from './validate.js'
 
@@ -23,8 +23,8 @@ import { machineOf } from './validate.js'
  * and 3). A `generation` beside a `kernel` wins: that is how a vendor's backport is named.
  *
  * The AND-only case of 4.17 to 5.5 keeps bit V-1 of the kernel address where the region bit is set; its mask is then
- * 2^V - 1, which is expressed, and decoded from patched code, as tagLsb = V and tagVal = 0. A layout whose region bit is
- * lost (tagLsb >= V) is returned, not thrown: `layoutProblems` tells.
+ * 2^V - 1, which hypva writes, and decodes from patched code, as tagLsb = V and tagVal = 0. A layout whose region bit is
+ * lost (tagLsb >= V) is returned, not thrown: `layoutProblems` reports it.
  * @returns every field that the machine determines; mode vhe has no tag
  * @throws HypvaError `HYPVA_MACHINE` for a bad or contradictory description, and when free tag bits are random but neither
  *   `random` nor `tagVal` is given; `HYPVA_KERNEL_VERSION` for an unknown version
@@ -40,10 +40,7 @@ export function computeLayout(machine: Machine): HypLayout {
  * The sizes that the algorithm works with. They follow from a machine's generation and widths; a model of an address space
  * small enough to enumerate has its own.
  */
-export interface Geometry {
-  readonly generation: Generation
-  readonly vaBits: number
-  readonly vaBitsActual: number
+export interface Geometry extends Omit<Widths, 'pageSize'> {
   /** V. */
   readonly hypVaBits: number
   readonly pageOffset: bigint
@@ -57,7 +54,7 @@ export interface Geometry {
 
 /** The geometry of a checked machine. */
 export function geometryOf(machine: Machine): Geometry {
-  const widths = widthsOf(machine)
+  const widths = machineWidths(machine)
   const { generation, vaBits, vaBitsActual } = widths
   return {
     generation,
@@ -71,12 +68,12 @@ export function geometryOf(machine: Machine): Geometry {
   }
 }
 
-/** How a tag is chosen: the kernel's way (`chooseTag`), or a proposal's. */
+/** Chooses a tag: the kernel's way (`chooseTag`), or a proposal's. */
 export type TagChoice = (machine: Machine, geometry: Geometry, dramBits: number) => Partial<HypLayout>
 
 /**
  * `computeLayout` in a geometry, for a machine that has been checked.
- * @param choose gives the fields tagLsb and tagVal, or what stands for them; `dramBits` is the number of low bits in which
+ * @param choose gives the fields tagLsb and tagVal, or their equivalent; `dramBits` is the number of low bits in which
  *   the linear addresses of DRAM differ: the kernel's kva_msb, later tag_lsb
  */
 export function layoutIn(machine: Machine, geometry: Geometry, choose: TagChoice = chooseTag): HypLayout {
@@ -106,7 +103,7 @@ export function layoutIn(machine: Machine, geometry: Geometry, choose: TagChoice
 }
 
 /**
- * The RAM that a machine has and its layout has not: what arm64_memblock_init() removed because the linear map cannot hold
+ * The RAM of a machine that is not in its layout: arm64_memblock_init() removed it because the linear map cannot hold
  * it. Physical, half-open, ascending.
  * @param layout of `computeLayout(machine)`
  * @example
@@ -116,17 +113,64 @@ export function droppedMemory(machine: Machine, layout: HypLayout): Range[] {
   return subtract(joinTouching(machine.dram), layout.dram ?? [])
 }
 
-/** The generation and widths of a checked machine, defaults filled in. */
-function widthsOf(machine: Machine): Widths {
-  const { pageSize, vaBits, vaBitsActual = vaBits } = machine
-  return { generation: machine.generation ?? generationOf(machine.kernel!), pageSize, vaBits, vaBitsActual }
-}
-
 /** Bytes the linear map can hold on a machine, the cap of 2^51 for nVHE hosts with 52 bits included. */
 function linearCapacity({ mode }: Machine, widths: Widths): bigint {
   const size = linearSizeOf(widths)
   const capped = rulesOf(widths.generation).cap51 && widths.vaBitsActual === 52 && mode !== 'vhe'
   return capped && size > 1n << 51n ? 1n << 51n : size
+}
+
+/** The result of arm64_memblock_init(): the DRAM that stays, and PHYS_OFFSET (modulo 2^64). */
+interface Memory {
+  readonly dram: readonly Range[]
+  readonly physOffset: bigint
+}
+
+/**
+ * Fits a machine's DRAM into the linear map as arm64_memblock_init() does. memstart_addr is the first DRAM address rounded
+ * down. The kernel removes memory above the linear map's size, but never its own image: when the image is that high, it moves
+ * memstart_addr up and removes memory below instead. With a given `physOffset` the linear map begins there, and the memory
+ * that it covers stays.
+ *
+ * Without the image's physical end, the end of the idmap page serves: it lies inside the image.
+ * @throws HypvaError `HYPVA_MACHINE` when no DRAM, or not the kernel's own, is left
+ */
+function arrangeMemory(machine: Machine, geometry: Geometry): Memory {
+  const { linearSize: size, physOffsetBias: bias } = geometry
+  const banks = joinTouching(machine.dram)
+  const { physOffset } = machine
+  const start = physOffset === undefined ? 0n : BigInt.asIntN(64, physOffset + bias)
+  const memory =
+    physOffset === undefined ? byRule(machine, banks, geometry) : { dram: clip(banks, start, start + size), physOffset }
+  const holdsIdmap = (range: Range) => range.start <= machine.idmap && machine.idmap < range.end
+  if (memory.dram.length === 0 || (banks.some(holdsIdmap) && !memory.dram.some(holdsIdmap))) {
+    throw new HypvaError('HYPVA_MACHINE', lost(memory, size, bias), { field: 'physOffset', against: ['dram', 'idmap'] })
+  }
+  return memory
+}
+
+function byRule(machine: Machine, banks: readonly Range[], geometry: Geometry): Memory {
+  const { linearSize: size, memstartAlign: align, physOffsetBias: bias } = geometry
+  const start = banks[0]!.start
+  const memstart = start - (start % align)
+  const imageEnd = imageInMemory(machine)?.end ?? machine.idmap + BigInt(machine.pageSize)
+  const end = memstart + size
+  let dram = clip(banks, 0n, end)
+  if (imageEnd > end) dram = clip(banks, 0n, imageEnd)
+  const dramEnd = dram.at(-1)?.end ?? 0n
+  if (dramEnd <= end) return { dram, physOffset: wrap64(memstart - bias) }
+  const lowest = dramEnd - size
+  const moved = ((lowest + align - 1n) / align) * align
+  return { dram: clip(dram, moved, dramEnd), physOffset: wrap64(moved - bias) }
+}
+
+function lost({ dram, physOffset }: Memory, size: bigint, bias: bigint): string {
+  const what = dram.length === 0 ? 'no DRAM' : 'not the DRAM that holds idmap'
+  const hint =
+    bias === 0n
+      ? ''
+      : ` (a 52-bit build on smaller hardware lowers physOffset by ${formatU64(bias)}: memory at 0 would have ${formatU64(wrap64(-bias))})`
+  return `machine.physOffset: a linear map of ${formatU64(size)} bytes at ${formatU64(physOffset)} covers ${what}${hint}`
 }
 
 interface Tag {
@@ -155,7 +199,7 @@ function chooseTag(machine: Machine, { generation, hypVaBits }: Geometry, dramBi
   return randomTag(machine, dramBits, fixed, freeBits)
 }
 
-/** A tag that leaves nothing to chance; a `random` word is then never drawn. */
+/** A tag without random bits: the kernel draws no `random` word. */
 function fixedTag({ tagVal }: Machine, tagLsb: number, expected: bigint, generation: Generation): Tag {
   if (tagVal !== undefined && tagVal !== expected) {
     failTag(
@@ -171,12 +215,12 @@ function randomTag({ random, tagVal, physOffset }: Machine, tagLsb: number, fixe
   if (tagVal === undefined) {
     if (drawn !== undefined) return { tagLsb, tagVal: drawn }
     failTag(
-      `: bits ${formatU64(freeBits)} of the tag are random at each boot, so "tagVal" (what a boot was seen to have: in patched code, the variable tag_val, or a pair of addresses) or "random" (the word it drew) is needed`,
+      `: bits ${formatU64(freeBits)} of the tag are random at each boot: give "tagVal" (from patched code, the variable tag_val, or a pair of addresses) or "random" (the word that the kernel drew)`,
     )
   }
   if ((tagVal & ~freeBits) !== fixed) {
     failTag(
-      `.tagVal: ${formatU64(tagVal)} is impossible with tag_lsb ${tagLsb}: outside the random bits ${formatU64(freeBits)} it must be ${formatU64(fixed)} (the half of the hyp VA space that idmap is not in)${physOffset === undefined ? '; or memstart_addr is not what the rule gives, as with a randomised linear map: give physOffset' : ''}`,
+      `.tagVal: ${formatU64(tagVal)} is impossible with tag_lsb ${tagLsb}: outside the random bits ${formatU64(freeBits)} it must be ${formatU64(fixed)} (the half of the hyp VA space without the idmap)${physOffset === undefined ? '; or the linear map is randomised: give physOffset' : ''}`,
     )
   }
   if (drawn !== undefined && drawn !== tagVal) {

@@ -2,7 +2,7 @@ import { HypvaError } from '../errors.js'
 import { GENERATIONS } from './generations.js'
 import { type HypLayout, type Machine, MODES, PROPOSALS } from './types.js'
 
-/** What a field holds, in a layout or a machine description. */
+/** The type of a field of a layout or a machine description. */
 export type FieldKind =
   /** A 64-bit value. */
   | { readonly type: 'word' }
@@ -27,7 +27,7 @@ export interface Field {
   readonly machine?: 'required' | 'optional'
   /** Half a line of help for the flag that sets it (a boolean: that makes it false); absent for a field without a flag. */
   readonly help?: string
-  /** What a machine without it is taken to have, for the same help. */
+  /** The value of a machine that lacks it, for the same help. */
   readonly machineDefault?: string
   /** How a person learns it: ends the sentence "the layout has no FIELD; ". */
   readonly learn: string
@@ -55,7 +55,7 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     layout: true,
     machine: 'optional',
     help: 'generation of the layout algorithm, by its first mainline version',
-    learn: 'it follows from the kernel version (uname -r), unless a vendor has backported',
+    learn: 'hypva computes it from the kernel version (uname -r), unless a vendor has backported',
   },
   proposal: {
     kind: { type: 'choice', names: PROPOSALS },
@@ -68,7 +68,7 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     machine: 'optional',
     help: 'how the hypervisor runs',
     machineDefault: 'nvhe',
-    learn: 'the boot log says it: "Hyp nVHE mode", "Protected nVHE mode" or "VHE mode initialized successfully"',
+    learn: 'the boot log: "Hyp nVHE mode", "Protected nVHE mode" or "VHE mode initialized successfully"',
   },
   pageSize: {
     kind: { type: 'pageSize' },
@@ -89,7 +89,7 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     layout: true,
     machine: 'optional',
     help: 'vabits_actual, where a 52-bit build runs with fewer',
-    learn: '64 - NUMBER(TCR_EL1_T1SZ) of vmcoreinfo',
+    learn: '64 - NUMBER(TCR_EL1_T1SZ) in vmcoreinfo',
   },
   randomizeBase: {
     kind: { type: 'boolean' },
@@ -101,7 +101,7 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     kind: VA_BITS,
     layout: true,
     help: 'hyp VA bits of the layout',
-    learn: 'it follows from the generation and vaBitsActual',
+    learn: 'hypva computes it from the generation and vaBitsActual',
   },
   tagLsb: { kind: { type: 'bits', low: 1, high: 63 }, layout: true, help: 'tag_lsb', learn: TEXT_SHOWS_IT },
   tagVal: {
@@ -111,13 +111,13 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     help: 'tag_val, as the boot was seen to have it',
     learn: TEXT_SHOWS_IT,
   },
-  tag: { kind: WORD, layout: true, learn: 'it follows from the proposal' },
-  vaMask: { kind: WORD, layout: true, help: 'va_mask', learn: 'it follows from tagLsb' },
+  tag: { kind: WORD, layout: true, learn: 'hypva computes it from the proposal' },
+  vaMask: { kind: WORD, layout: true, help: 'va_mask', learn: 'hypva computes it from tagLsb' },
   pageOffset: {
     kind: WORD,
     layout: true,
     help: 'PAGE_OFFSET',
-    learn: 'it follows from vaBits: -(2^vaBits) since Linux 5.4',
+    learn: 'hypva computes it from vaBits: -(2^vaBits) since Linux 5.4',
   },
   physOffset: {
     kind: WORD,
@@ -166,7 +166,7 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     kind: WORD,
     layout: true,
     help: 'hyp_physvirt_offset',
-    learn: 'it follows from tag, dram, pageOffset and physOffset, or from a panic\'s "Hyp Offset"',
+    learn: 'hypva computes it from tag, dram, pageOffset and physOffset, or from a panic\'s "Hyp Offset"',
   },
   random: {
     kind: WORD,

@@ -2,7 +2,7 @@ import { HypvaError } from '../errors.js'
 import { describe } from '../u64.js'
 import type { Generation } from './types.js'
 
-/** What one generation of kernels does, as data: docs/kernel-facts.md, 1 and 3. */
+/** The rules of one generation of kernels, as data: docs/kernel-facts.md, 1 and 3. */
 interface GenerationRules {
   /**
    * How mask and tag are chosen. `mask`: all of the kernel's VA bits, no tag. `high-or-low`: one of two masks, no tag.
@@ -21,7 +21,7 @@ interface GenerationRules {
   readonly biasedPhysOffset: boolean
   /** 52 bits in use and a host below EL2: the linear region is capped at 2^51 bytes (88053ec8cb1b). */
   readonly cap51: boolean
-  /** KIMAGE_VADDR - PAGE_END in bytes, where the generation alone tells it: modules live below the image. */
+  /** KIMAGE_VADDR - PAGE_END in bytes, where the generation alone decides it: modules live below the image. */
   readonly kimageGap?: bigint | undefined
 }
 
@@ -46,7 +46,7 @@ const CHANGES: Readonly<Record<Generation, Partial<GenerationRules>>> = {
   '5.11': { pageEnd: 'va-bits-min', biasedPhysOffset: true, kimageGap: 256n * MIB },
   // hyp_physvirt_offset exists from here on.
   '5.12': {},
-  // 5.15 to 6.19 had gaps of 256 MiB, 128 MiB and 2 GiB: the generation does not tell which.
+  // 5.15 to 6.19 had gaps of 256 MiB, 128 MiB and 2 GiB: the generation does not decide which.
   '5.15': { cap51: true, kimageGap: undefined },
   '7.0': { width: 'actual-or-48', kimageGap: 2048n * MIB },
 }
@@ -87,6 +87,12 @@ function lastBefore(generation: Generation): string {
   return minor === 0 ? BEFORE_7_0 : `${major}.${minor! - 1}`
 }
 
+/** Major times 10000 plus minor of a kernel version: 60012 for 6.12; 0 for what is not a version. */
+export function versionNumber(kernelVersion: string): number {
+  const [, major = 0, minor = 0] = /^v?(\d+)\.(\d+)/.exec(kernelVersion) ?? []
+  return Number(major) * 10_000 + Number(minor)
+}
+
 /** Whether `generation` is `first` or a later one. */
 export function isSince(generation: Generation, first: Generation): boolean {
   return GENERATIONS.indexOf(generation) >= GENERATIONS.indexOf(first)
@@ -103,24 +109,21 @@ export function isSince(generation: Generation, first: Generation): boolean {
  * generationOf('six') // throws HYPVA_KERNEL_VERSION
  */
 export function generationOf(kernelVersion: string): Generation {
-  const match = /^v?(\d{1,4})\.(\d{1,4})(?:\.\d+)*(?:[-+~_][\w.+~-]*|\.el\d[\w.+~-]*)?$/.exec(kernelVersion)
-  if (match === null) {
+  const valid = /^v?\d{1,4}\.\d{1,4}(?:\.\d+)*(?:[-+~_][\w.+~-]*|\.el\d[\w.+~-]*)?$/.test(kernelVersion)
+  if (!valid) {
     throw new HypvaError(
       'HYPVA_KERNEL_VERSION',
       `kernel: expected a version like 6.12 or 6.1.0-56-arm64, got ${describe(kernelVersion)}`,
     )
   }
-  const version = Number(match[1]) * 10_000 + Number(match[2])
+  const version = versionNumber(kernelVersion)
   if (version === 40_018 && /[.]el8/.test(kernelVersion)) {
     throw new HypvaError(
       'HYPVA_KERNEL_VERSION',
       `kernel: ${describe(kernelVersion)} is RHEL's, whose 4.18 carries the layout of a later mainline kernel; give the generation (5.6) instead`,
     )
   }
-  const generation = GENERATIONS.findLast((name) => {
-    const [major, minor] = name.split('.')
-    return version >= Number(major) * 10_000 + Number(minor)
-  })
+  const generation = GENERATIONS.findLast((name) => version >= versionNumber(name))
   if (generation !== undefined) return generation
   throw new HypvaError(
     'HYPVA_KERNEL_VERSION',

@@ -8,8 +8,8 @@ import type { HypLayout } from './types.js'
 /** A field with a value that it has on no machine. */
 export interface Impossibility {
   readonly field: keyof HypLayout
-  /** Where in the layout: `idmap`, `dram[1].end`. */
-  readonly path: string
+  /** Where in the field: `dram[1].end`; absent for the field as a whole. */
+  readonly path?: string
   /** The value: a bigint, or a range. */
   readonly value: bigint | Range
   /** The fields that contradict it; none where the architecture or the kernel's build does. */
@@ -43,7 +43,6 @@ export const idmapNotAligned: Rule = ({ idmap, pageSize }) => {
   if (idmap === undefined || idmap % BigInt(page) === 0n) return undefined
   return {
     field: 'idmap',
-    path: 'idmap',
     value: idmap,
     against: pageSize === undefined ? [] : ['pageSize'],
     text: `${formatU64(idmap)} is not aligned to pages of ${page} bytes`,
@@ -66,9 +65,9 @@ export const dramNotPhysical: Rule = ({ dram = [] }) => {
 }
 
 /**
- * DRAM is whole pages of the kernel's size. The kernel trims what firmware tells (early_init_dt_add_memory_arch, EFI's
- * reserve_regions), and /proc/iomem and the boot log show page frames: even where no-map memory of 4 KiB granularity cuts a
- * bank of a 64K kernel, request_standard_resources() rounds the parts to pages.
+ * DRAM is whole pages of the kernel's size. The kernel trims the memory that firmware reports
+ * (early_init_dt_add_memory_arch, EFI's reserve_regions), and /proc/iomem and the boot log show page frames: even where
+ * no-map memory of 4 KiB granularity cuts a bank of a 64K kernel, request_standard_resources() rounds the parts to pages.
  */
 const dramNotWholePages: Rule = ({ dram = [], pageSize }) => {
   const size = pageSize ?? 4096
@@ -95,13 +94,13 @@ const dramNotWholePages: Rule = ({ dram = [], pageSize }) => {
 
 const kimageVoffsetNotAligned: Rule = ({ kimageVoffset }) => {
   if (kimageVoffset === undefined || kimageVoffset % KIMAGE_ALIGN === 0n) return undefined
+  const multiple = 'a multiple of 2 MiB: the kernel maps its image with the same offset into 2 MiB as in memory'
   return {
     field: 'kimageVoffset',
-    path: 'kimageVoffset',
     value: kimageVoffset,
     against: [],
-    text: `${formatU64(kimageVoffset)} is not a multiple of 2 MiB: the kernel maps its image with the same offset into 2 MiB as in memory`,
-    wanted: 'must be a multiple of 2 MiB: the kernel maps its image with the same offset into 2 MiB as in memory',
+    text: `${formatU64(kimageVoffset)} is not ${multiple}`,
+    wanted: `must be ${multiple}`,
   }
 }
 
@@ -120,7 +119,6 @@ const kaslrOffsetNotAligned: Rule = (facts) => {
   const multiple = `a multiple of ${align >> 10n} KiB: KASLR moves the image in such steps`
   return {
     field: 'kaslrOffset',
-    path: 'kaslrOffset',
     value: kaslrOffset,
     against: align === 0x1000n ? [] : ['generation'],
     text: `${formatU64(kaslrOffset)} is not ${multiple}`,
@@ -150,7 +148,6 @@ const imageNotInDram: Rule = (facts) => {
   if (joinTouching(dram).some(({ start, end }) => start <= memory.start && memory.end <= end)) return undefined
   return {
     field: 'kimageVoffset',
-    path: 'kimageVoffset',
     value: facts.kimageVoffset!,
     against: ['image', 'dram'],
     text: `it puts the kernel image at ${rangeText(memory)}, which is not in DRAM (${banksText(dram)})`,
@@ -164,7 +161,6 @@ const idmapNotInImage: Rule = (facts) => {
   if (idmap === undefined || memory === undefined || (memory.start <= idmap && idmap < memory.end)) return undefined
   return {
     field: 'idmap',
-    path: 'idmap',
     value: idmap,
     against: ['image', 'kimageVoffset'],
     alone: idmap >= PHYS_END,
@@ -178,7 +174,6 @@ const idmapNotInDram: Rule = ({ idmap, dram }) => {
   if (dram.some(({ start, end }) => start <= idmap && idmap < end)) return undefined
   return {
     field: 'idmap',
-    path: 'idmap',
     value: idmap,
     against: ['dram'],
     alone: idmap >= PHYS_END,
@@ -192,7 +187,6 @@ const idmapNotPhysical: Rule = ({ idmap }) => {
   if (idmap === undefined || idmap < PHYS_END) return undefined
   return {
     field: 'idmap',
-    path: 'idmap',
     value: idmap,
     against: [],
     text: `${formatU64(idmap)} is no physical address: those have at most ${MAX_PHYS_BITS} bits`,
@@ -223,7 +217,6 @@ const physOffsetAboveDram: Rule = (facts) => {
       : `: DRAM begins at ${formatU64(first.start)}, and a 52-bit build on smaller hardware lowers physOffset by ${formatU64(lowered)}`
   return {
     field: 'physOffset',
-    path: 'physOffset',
     value: physOffset,
     against: ['dram'],
     text: `${formatU64(physOffset)} is above ${most}${why}`,

@@ -53,7 +53,7 @@ export function formatLayout(layout: HypLayout): string {
   return formatLayoutFields(layoutOf(layout, 'bigint'))
 }
 
-/** The same for what is known of a layout, complete or not. */
+/** The same for the known fields of a layout that may be incomplete. */
 export function formatLayoutFields(layout: HypLayout): string {
   const fields: Record<string, unknown> = { format: LAYOUT_FORMAT }
   for (const field of LAYOUT_FIELDS) fields[field] = layout[field]
@@ -72,7 +72,7 @@ function parseJson(text: unknown, what: string, code: HypvaErrorCode): unknown {
   }
 }
 
-/** The engine's message about broken JSON on one line, with line and column where the engine tells a position. */
+/** The engine's message about broken JSON on one line, with line and column where the engine gives a position. */
 function syntaxError(text: string, message: string): string {
   // Some messages quote a part of the text.
   const line = message.replace(

@@ -1,6 +1,6 @@
 import { HypvaError, HypvaTypeError } from '../errors.js'
 import { assertU64, describe, formatU64, lowMask, type Range, U64_MAX, wrap64 } from '../u64.js'
-import { linearMemory } from './linear.js'
+import { linearMemory } from './address-space.js'
 import type { HypLayout } from './types.js'
 
 /**

@@ -3,7 +3,7 @@ import { describe, formatU64, lowMask } from '../u64.js'
 import { macroOf } from './macro.js'
 import type { HypLayout } from './types.js'
 
-/** What five instruction words turn out to be. */
+/** What `decodePatch` finds in five instruction words. */
 export type PatchResult =
   /** Mask and tag in place, as a kernel patches them. AND-only code (no tag) has tagVal 0. */
   | {
@@ -17,7 +17,7 @@ export type PatchResult =
   | { readonly kind: 'unpatched'; readonly register: number }
   /** Five NOPs: the host runs at EL2. */
   | { readonly kind: 'vhe' }
-  /** Nothing that a kernel writes. */
+  /** Words that no kernel writes. */
   | { readonly kind: 'inconsistent'; readonly reason: string }
 
 const NOP = 0xd503_201f

@@ -1,12 +1,12 @@
 import { formatU64, lowMask } from '../u64.js'
+import { linearMemory } from './address-space.js'
 import { rulesOf } from './generations.js'
-import { linearMemory } from './linear.js'
 import { applyMacro, hypVaEnd, hypVaRange, macroOf } from './macro.js'
 import { rangeText } from './ranges.js'
 import { imageInMemory } from './spaces.js'
 import type { HypLayout } from './types.js'
 
-/** What is wrong with a layout; stable names for programs. */
+/** The kinds of problem that a layout can have; stable names for programs. */
 export type LayoutProblemKind =
   | 'region-bit-lost'
   | 'tag-overflow'
@@ -27,7 +27,7 @@ export interface LayoutProblem {
 const PATCHED_TAG_BITS = 24
 
 /**
- * What is wrong with a layout, as far as its fields tell; empty for a sound one and for mode vhe.
+ * The problems of a layout that its fields show; empty for a sound one and for mode vhe.
  * @throws HypvaError `HYPVA_LAYOUT` without mask and tag
  * @example
  * layoutProblems(layout) // []
@@ -90,7 +90,7 @@ function tagOverflow({ tagLsb, tagVal }: HypLayout): LayoutProblem | undefined {
 
 /**
  * Whether KVM's start-up check (docs/kernel-facts.md, 4) ends in -EINVAL. Its last condition compares the page's physical
- * address with the symbol's virtual one, so it hardly ever excuses anything. False where the layout does not tell.
+ * address with the symbol's virtual one, so it hardly ever excuses anything. False where the layout lacks a field.
  */
 export function refusedAtStartUp(layout: HypLayout): boolean {
   const { idmap, kimageVoffset } = layout
@@ -115,16 +115,16 @@ function dramAliases(layout: HypLayout): LayoutProblem | undefined {
   const { mask } = macroOf(layout)
   const first = memory.banks[0]!.start
   if (((first ^ memory.last) & ~mask) === 0n) return undefined
-  const message = `linear addresses of DRAM, ${formatU64(first)} to ${formatU64(memory.last)}, differ above va_mask ${formatU64(mask)}: kern_hyp_va does not tell all of them apart`
+  const message = `linear addresses of DRAM, ${formatU64(first)} to ${formatU64(memory.last)}, differ above va_mask ${formatU64(mask)}: kern_hyp_va maps some of them to the same hyp VA`
   return { kind: 'dram-aliases', message }
 }
 
-/** What an added tag carries out of the hyp VA bits has no address at EL2, though EL1 uses it. */
+/** Memory that an added tag carries beyond the hyp VA bits has no address at EL2, though EL1 uses it. */
 function dramBeyondHypVa(layout: HypLayout): LayoutProblem | undefined {
   const memory = linearMemory(layout)
   if (memory === undefined) return undefined
   const last = applyMacro(macroOf(layout), memory.last)
   if (last < hypVaEnd(layout)) return undefined
-  const message = `the linear address of DRAM's last byte, ${formatU64(memory.last)}, would have hyp VA ${formatU64(last)}, beyond ${layout.hypVaBits} bits: that memory cannot be mapped at EL2`
+  const message = `the linear address of DRAM's last byte, ${formatU64(memory.last)}, would have hyp VA ${formatU64(last)}, beyond ${layout.hypVaBits} bits: EL2 cannot map that memory`
   return { kind: 'dram-beyond-hyp-va', message }
 }

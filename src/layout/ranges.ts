@@ -10,6 +10,11 @@ export function inOrder<T extends { readonly start: bigint }>(ranges: readonly T
   return ranges.toSorted((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
 }
 
+/** A comparison that sorts regions, boxes and the like by the starts of their ranges, ascending. */
+export function byStart({ range: a }: { readonly range: Range }, { range: b }: { readonly range: Range }): number {
+  return a.start < b.start ? -1 : a.start > b.start ? 1 : 0
+}
+
 /** Ascending ranges with the touching ones joined, as memblock keeps its banks. */
 export function joinTouching(ranges: readonly Range[]): Range[] {
   const joined: Range[] = []

@@ -1,14 +1,13 @@
 import { assertU64, formatU64, type Range, wrap64 } from '../u64.js'
-import { linearStartOf, pageEndOf, widthsOf } from './address-space.js'
+import { linearMemory, linearStartOf, pageEndOf, widthsOf } from './address-space.js'
 import { rulesOf } from './generations.js'
-import { linearMemory } from './linear.js'
+import { privatePlace } from './hyp-ranges.js'
 import { applyMacro, hypVaEnd, macroOf } from './macro.js'
-import { privatePlace } from './private-range.js'
-import { clip, inOrder, subtract } from './ranges.js'
+import { byStart, clip, inOrder, subtract } from './ranges.js'
 import { linkedImage } from './spaces.js'
 import type { HypLayout } from './types.js'
 
-/** What a range of an address space is for. */
+/** The purpose of a range of an address space. */
 export type RegionKind =
   /** Bit 55 is clear: TTBR0's half. */
   | 'user'
@@ -20,7 +19,7 @@ export type RegionKind =
   | 'linear-hole'
   | 'image'
   | 'modules'
-  /** Any other kernel address: vmalloc, vmemmap, fixmap, or what the layout does not tell. */
+  /** Any other kernel address: vmalloc, vmemmap, fixmap, or a part that the layout lacks the fields for. */
   | 'kernel-other'
   /** EL2's mapping of linear addresses, in DRAM; and outside of it. */
   | 'hyp-linear'
@@ -39,7 +38,7 @@ export type RegionKind =
 /** A part of the kernel's or of EL2's address space; for an address in no known part, the reason why it is in none. */
 export interface Region {
   readonly kind: RegionKind
-  /** Where it lies, when the layout tells; half-open. */
+  /** Where it lies, when the layout has the fields for it; half-open. */
   readonly range?: Range
   /** Which of the layout's DRAM banks it is, counted from 0; only for `linear` and `hyp-linear` in DRAM. */
   readonly bank?: number
@@ -52,11 +51,16 @@ export interface LocatedRegion extends Region {
   readonly range: Range
 }
 
+/** Of several regions that hold an address the one of the lowest rank counts: a tag alone claims a whole block, holes and all. */
+export function rankOf({ kind }: Region): number {
+  return kind === 'idmap' ? 0 : kind === 'linear-hole' || kind === 'hyp-linear-hole' ? 2 : 1
+}
+
 /** No arm64 kernel uses more bits of virtual address. */
 const MAX_VA_BITS = 52
 
 /**
- * The known parts of the kernel's address space, in address order and without overlaps. A layout that says little gives a
+ * The known parts of the kernel's address space, in address order and without overlaps. A layout with few fields gives a
  * short list; `kernel-other` is not listed.
  * @example
  * kernelRegions(layout).at(-1).kind // 'image'
@@ -90,7 +94,7 @@ export function hypRegions(layout: HypLayout): LocatedRegion[] {
 }
 
 /**
- * What a kernel address is.
+ * The region of a kernel address.
  * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint
  * @example
  * classifyKernelVa(layout, 0xffffad4306ef1c00n).kind // 'image'
@@ -112,12 +116,12 @@ export function classifyKernelVa(layout: HypLayout, address: bigint): Region {
   if (address < wrap64(-(1n << BigInt(width)))) return nonCanonical(width, '1')
   return {
     kind: 'kernel-other',
-    text: 'a kernel address in no range that the layout tells (vmalloc, vmemmap, fixmap …)',
+    text: 'a kernel address outside the ranges of the layout (vmalloc, vmemmap, fixmap …)',
   }
 }
 
 /**
- * What an address at EL2 is; in mode vhe EL2 has the host's addresses.
+ * The region of an address at EL2; in mode vhe EL2 has the host's addresses.
  * @throws HypvaTypeError, HypvaRangeError when `address` is no 64-bit bigint; HypvaError `HYPVA_LAYOUT` without mask and tag
  * @example
  * classifyHypVa(layout, 0x40eed000n).kind // 'idmap'
@@ -127,10 +131,10 @@ export function classifyHypVa(layout: HypLayout, address: bigint): Region {
   return hypClassifier(layout)(address)
 }
 
-/** Tells what addresses at EL2 are, of one layout. */
+/** Gives the region of an address at EL2, for one layout. */
 export type HypClassifier = (address: bigint) => Region
 
-/** `classifyHypVa` for many addresses of one layout, which is no layout of mode vhe. */
+/** `classifyHypVa` for many addresses of one layout, not of mode vhe. */
 export function hypClassifier(layout: HypLayout): HypClassifier {
   let regions: LocatedRegion[] | undefined
   const width = layout.hypVaBits ?? MAX_VA_BITS
@@ -141,9 +145,8 @@ export function hypClassifier(layout: HypLayout): HypClassifier {
     }
     regions ??= hypRegions(layout)
     const known = regions.filter((region) => contains(region, address))
-    // The tag alone claims a whole block; what EL2 is known to map there comes first.
-    const region = known.find(({ kind }) => kind === 'idmap') ?? known.find(({ kind }) => kind !== 'hyp-linear-hole')
-    if (region !== undefined || known[0] !== undefined) return region ?? known[0]!
+    const [region] = known.sort((a, b) => rankOf(a) - rankOf(b))
+    if (region !== undefined) return region
     const unknown =
       layout.idmap === undefined ? '; the layout has no idmap, so it may be that or a private mapping' : ''
     const { mask, tag } = macroOf(layout)
@@ -165,7 +168,7 @@ function linearRegions(layout: HypLayout): LocatedRegion[] {
       ? []
       : [{ kind: 'linear', range: whole, text: 'linear map (where in it DRAM is, is not known)' }]
   }
-  const holes = whole === undefined ? gaps(banks) : subtract([whole], banks)
+  const holes = subtract([whole ?? { start: banks[0]!.start, end: banks.at(-1)!.end }], banks)
   return [
     ...banks.map(
       (range, bank): LocatedRegion => ({
@@ -204,7 +207,7 @@ function hypLinearRegions(layout: HypLayout): LocatedRegion[] {
       (range): LocatedRegion => ({
         kind: 'hyp-linear-hole',
         range,
-        text: 'has the tag of linear memory, but is no DRAM',
+        text: 'has the tag of linear memory, but is not DRAM',
       }),
     ),
   ]
@@ -253,12 +256,4 @@ function nonCanonical(width: number, bit: '0' | '1'): Region {
 
 function contains({ range }: LocatedRegion, address: bigint): boolean {
   return address >= range.start && address < range.end
-}
-
-function gaps(ranges: readonly Range[]): Range[] {
-  return subtract([{ start: ranges[0]!.start, end: ranges.at(-1)!.end }], ranges)
-}
-
-function byStart(a: LocatedRegion, b: LocatedRegion): number {
-  return a.range.start < b.range.start ? -1 : a.range.start > b.range.start ? 1 : 0
 }

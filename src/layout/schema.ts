@@ -2,10 +2,10 @@ import * as v from 'valibot'
 import { describe, U64_MAX } from '../u64.js'
 import { FIELDS, type FieldKind, type FieldName, LAYOUT_FIELDS, MACHINE_FIELDS } from './fields.js'
 
-/** How 64-bit values stand in a value: bigints in objects, quoted hex in JSON. */
+/** The form of 64-bit values: bigints in objects, quoted hex in JSON. */
 export type WordForm = 'bigint' | 'hex'
 
-/** What an issue about a bigint says it expected: it becomes a TypeError or a RangeError. */
+/** Marks an issue about a bigint, which becomes a TypeError or a RangeError. */
 export const U64 = 'u64'
 
 export const LAYOUT_FORMAT = 'hypva-layout/1'
@@ -82,7 +82,7 @@ function expected(what: string) {
   return (issue: v.BaseIssue<unknown>) => `expected ${what}, got ${describe(issue.input)}`
 }
 
-/** A longer value is refused without a look at all of it. */
+/** hypva refuses a longer value without reading all of it. */
 const MOST_DIGITS = 80
 
 /** A 64-bit value of the given form, at most `max`; the output is a bigint. */

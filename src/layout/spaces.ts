@@ -1,5 +1,5 @@
 import { formatU64, type Range, wrap64 } from '../u64.js'
-import { linearOfPhys } from './linear.js'
+import { linearOfPhys } from './address-space.js'
 import { applyMacro, macroOf } from './macro.js'
 import type { HypLayout } from './types.js'
 
@@ -161,7 +161,7 @@ export function convert(
   return x
 }
 
-/** What a layout lacks to take physical addresses to a space; where one of several would do, all of them. */
+/** The fields that a layout lacks to take physical addresses to a space; where one of several would do, all of them. */
 export function missingFields(layout: HypLayout, space: ConcreteSpace): (keyof HypLayout)[] {
   const needs = new Set(formulasBetween(layout, 'phys', space).flatMap(({ formula }) => formula.needs))
   const missing = [...needs].filter((field) => layout[field] === undefined)
@@ -169,20 +169,20 @@ export function missingFields(layout: HypLayout, space: ConcreteSpace): (keyof H
   return (['pageOffset', 'physOffset', 'hypPhysvirtOffset'] as const).filter((field) => layout[field] === undefined)
 }
 
-/** Where the image lies in memory, if the layout tells. It may lie where no memory can be. */
+/** The physical range of the image; undefined where the layout lacks a field. A wrong layout puts it where no memory can be. */
 export function imageInMemory({ image, kimageVoffset }: Pick<HypLayout, 'image' | 'kimageVoffset'>): Range | undefined {
   if (image === undefined || kimageVoffset === undefined) return undefined
   const start = wrap64(image.start - kimageVoffset)
   return { start, end: start + (image.end - image.start) }
 }
 
-/** Where the image lies at link time, if the layout tells. */
+/** The link-time range of the image; undefined where the layout lacks a field. */
 export function linkedImage({ image, kaslrOffset }: HypLayout): Range | undefined {
   if (image === undefined || kaslrOffset === undefined) return undefined
   return { start: wrap64(image.start - kaslrOffset), end: wrap64(image.end - kaslrOffset) }
 }
 
-/** hyp_physvirt_offset by tag and linear map: physical less hyp address of DRAM's first byte, if the layout tells. */
+/** hyp_physvirt_offset by tag and linear map: physical less hyp address of DRAM's first byte. */
 export function physvirtOffsetOf(layout: HypLayout): bigint | undefined {
   const first = layout.dram?.[0]?.start
   if (first === undefined || missingFields(layout, 'linear').length > 0) return undefined

@@ -56,7 +56,7 @@ function pathOf(what: string, path: readonly v.IssuePathItem[] | undefined): str
   }, what)
 }
 
-/** Something wrong with a field of a layout or a machine. */
+/** An error in a field of a layout or a machine. */
 interface Finding {
   readonly field: FieldName
   /** Where in the field: `dram[1].end`; absent for the field as a whole. */
@@ -112,7 +112,7 @@ function checkLayoutFields(layout: HypLayout): void {
   }
 }
 
-/** Nothing lies above what the kernel's page tables can hold. */
+/** All addresses fit into the kernel's page tables. */
 function checkPhysical({ dram, idmap, pageSize, vaBits }: Machine): void {
   const bits = physBitsOf(pageSize, vaBits)
   const against = ['pageSize', 'vaBits'] as const
@@ -202,7 +202,7 @@ function checkTag({ tagLsb, tagVal, tag: given, vaMask, hypVaBits }: HypLayout):
     failLayout({ field: 'tag', against: ['tagVal'], text: 'expected either tagVal or tag, got both' })
   }
   if (given !== undefined && hypVaBits === undefined) {
-    const text = 'missing (with tag: what the sum carries beyond these bits is not mapped)'
+    const text = 'missing: a layout with tag needs it, since EL2 maps no address above these bits'
     failLayout({ field: 'hypVaBits', against: ['tag'], text })
   }
   if (tagVal !== undefined && tagVal >> BigInt(64 - tagLsb) !== 0n) {
@@ -225,7 +225,7 @@ function checkTag({ tagLsb, tagVal, tag: given, vaMask, hypVaBits }: HypLayout):
 /** Bits of the windows that two proposals keep for the idmap and the private range, below linear memory. */
 export const LOW_WINDOW_BITS = { 'low-window-48': 48, 'low-window-47': 47 } as const
 
-/** The name of a proposal says what the transformation is: the fields, where the layout has them as well, must agree. */
+/** A proposal decides the transformation: the fields that the layout has as well must agree. */
 function checkProposal({ proposal, hypVaBits, tagLsb, tagVal, tag }: HypLayout): void {
   if (proposal === undefined) return
   const fail: (field: keyof HypLayout, text: string) => never = (field, text) =>
@@ -251,7 +251,7 @@ function checkProposal({ proposal, hypVaBits, tagLsb, tagVal, tag }: HypLayout):
   }
 }
 
-/** hypVaBits and pageOffset follow from generation and widths: where the layout has them as well, they must agree. */
+/** Generation and widths decide hypVaBits and pageOffset: where the layout has them as well, they must agree. */
 function checkDerivedWidths({ generation, vaBits, vaBitsActual, hypVaBits, pageOffset }: HypLayout): void {
   if (generation === undefined || vaBits === undefined || vaBitsActual === undefined) return
   const against = ['generation', 'vaBits', 'vaBitsActual'] as const
@@ -267,7 +267,7 @@ function checkDerivedWidths({ generation, vaBits, vaBitsActual, hypVaBits, pageO
   }
 }
 
-/** hypPhysvirtOffset follows from tag and linear map: where the layout has it as well, it must agree. */
+/** Tag and linear map decide hypPhysvirtOffset: where the layout has it as well, it must agree. */
 function checkPhysvirtOffset(layout: HypLayout): void {
   const { hypPhysvirtOffset } = layout
   const derived = physvirtOffsetOf(layout)

@@ -1,5 +1,5 @@
 import { hypOffsetOf, type PrintedPanic } from '../evidence/kinds/panic.js'
-import { linearOfPhys } from '../layout/linear.js'
+import { linearOfPhys } from '../layout/address-space.js'
 import type { HypLayout } from '../layout/types.js'
 import { vaBitsMinOfLinkBase } from '../symbols/link-base.js'
 import { wrap64 } from '../u64.js'

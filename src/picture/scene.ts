@@ -1,7 +1,7 @@
 import { algorithmRange } from '../layout/generations.js'
 import { macroOf } from '../layout/macro.js'
 import { layoutProblems } from '../layout/problems.js'
-import { clip, inOrder, rangeText, subtract, within } from '../layout/ranges.js'
+import { byStart, clip, inOrder, rangeText, subtract, within } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type LocatedRegion } from '../layout/regions.js'
 import { convert } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
@@ -10,7 +10,7 @@ import { compileSegments, type DirectedSegment } from '../translate/directions.j
 import { formatU64, type Range, wrap64 } from '../u64.js'
 import { bitsOf, sizeText } from './size.js'
 
-/** What can be drawn: a layout, or what `checkProposals` says of one. */
+/** A layout, or the verdict of `checkProposals` about one. */
 export type Subject = HypLayout | ProposalVerdict
 
 export type BoxKind =
@@ -26,10 +26,10 @@ export type BoxKind =
   | 'gap'
   /** Two mappings want the same hyp VA. */
   | 'collision'
-  /** Memory without a hyp VA, and memory that is given up at boot. */
+  /** Memory without a hyp VA, and memory that the kernel gives up at boot. */
   | 'lost'
 
-/** What the legend of a picture calls each kind. */
+/** The name of each kind in the legend of a picture. */
 export const LEGEND: Readonly<Record<BoxKind, string>> = {
   linear: 'linear memory',
   image: 'kernel image',
@@ -54,6 +54,10 @@ export interface Box {
   readonly size: bigint
 }
 
+interface PlacedBox extends Box {
+  readonly range: Range
+}
+
 /** Addresses that translate: a stretch of the left side and the stretch of the right side that it becomes. */
 export interface Ribbon {
   readonly kind: 'linear' | 'image' | 'collision'
@@ -65,7 +69,7 @@ export interface Scene {
   readonly title: string
   /** What it is, in a line; may be empty. */
   readonly summary: string
-  /** What a screen reader says of the whole. */
+  /** The description for screen readers. */
   readonly description: string
   readonly formula: string
   /** Absent where there is nothing to judge by. */
@@ -92,7 +96,9 @@ export function sceneOf(subject: Subject): Scene {
   const dropped = verdict?.banks.flatMap((bank) => bank.dropped) ?? []
   const remarks = [
     ...problems.map(({ message }) => message),
-    ...dropped.map((range) => `physical ${rangeText(range)} is given up at boot: the linear map cannot hold it`),
+    ...dropped.map(
+      (range) => `the kernel gives up physical ${rangeText(range)} at boot: the linear map cannot hold it`,
+    ),
   ]
   const title = verdict?.name ?? layout.proposal ?? titleOf(layout)
   const sound = verdict?.sound ?? (left.some(({ kind }) => kind === 'linear') ? problems.length === 0 : undefined)
@@ -115,7 +121,7 @@ interface Meeting {
   readonly harmless: boolean
 }
 
-/** Kernel to hyp, as far as the layout tells. */
+/** Kernel to hyp; empty where the layout lacks a field. */
 function segmentsOf(layout: HypLayout): DirectedSegment[] {
   const { pageOffset, physOffset, dram } = layout
   if (pageOffset === undefined || physOffset === undefined || dram === undefined) return []
@@ -152,10 +158,10 @@ function leftBoxes(
   const meeting = collisions.filter(({ harmless }) => !harmless).map(({ left }) => left)
   const boxes = kernelRegions(layout)
     .filter(({ kind }) => kind !== 'user')
-    .flatMap((region): Box[] => {
+    .flatMap((region): PlacedBox[] => {
       if (region.kind !== 'linear') return [boxOf(region)]
       const met = within(meeting, region.range.start, region.range.end)
-      const parts: Box[] = met.map((range) => box('collision', range, "idmap's image: keep free", 'keep free'))
+      const parts = met.map((range) => box('collision', range, "idmap's image: keep free", 'keep free'))
       for (const range of subtract([region.range], met)) {
         const known = layout.dram !== undefined
         const reached = within(mapped, range.start, range.end)
@@ -184,7 +190,7 @@ function leftBoxes(
 function rightBoxes(layout: HypLayout, collisions: readonly Meeting[]): Box[] {
   const regions = hypRegions(layout)
   const edges = [...new Set(regions.flatMap(({ range }) => [range.start, range.end]))].sort((a, b) => (a < b ? -1 : 1))
-  const boxes: Box[] = []
+  const boxes: PlacedBox[] = []
   const covering = new Covering(regions)
   const harmless = inOrder(collisions.filter((collision) => collision.harmless).map(({ right }) => right))
   edges.slice(1).forEach((end, i) => {
@@ -192,7 +198,7 @@ function rightBoxes(layout: HypLayout, collisions: readonly Meeting[]): Box[] {
     if (!covering.moveTo(range)) return
     const next = covered(range, covering, harmless)
     const last = boxes.at(-1)
-    const joins = last?.range?.end === range.start && last.kind === next.kind && last.title === next.title
+    const joins = last?.range.end === range.start && last.kind === next.kind && last.title === next.title
     if (joins) boxes[boxes.length - 1] = box(next.kind, { start: last.range.start, end }, next.title, next.short)
     else boxes.push(next)
   })
@@ -233,7 +239,7 @@ class Covering {
   }
 }
 
-function covered(range: Range, covering: Covering, harmless: readonly Range[]): Box {
+function covered(range: Range, covering: Covering, harmless: readonly Range[]): PlacedBox {
   const linear = covering.of('hyp-linear')
   const own = covering.of('idmap') ?? covering.of('private') ?? covering.of('hyp-vmemmap')
   if (own !== undefined && linear !== undefined) {
@@ -255,7 +261,7 @@ const TITLES: Readonly<Record<string, readonly [kind: BoxKind, title: string, sh
   'hyp-linear-hole': ['hole', 'no memory', 'no memory'],
 }
 
-function boxOf(region: LocatedRegion): Box {
+function boxOf(region: LocatedRegion): PlacedBox {
   const [kind, title, short] = TITLES[region.kind] ?? (['linear', ...linearTitle(region)] as const)
   return box(kind, region.range, title, short)
 }
@@ -264,18 +270,14 @@ function linearTitle({ bank }: LocatedRegion): readonly [title: string, short: s
   return bank === undefined ? ['linear memory', 'linear'] : [`linear memory, bank ${bank}`, `bank ${bank}`]
 }
 
-function box(kind: BoxKind, range: Range, title: string, short: string): Box {
+function box(kind: BoxKind, range: Range, title: string, short: string): PlacedBox {
   return { kind, range, title, short, size: range.end - range.start }
 }
 
-function byStart(a: Box, b: Box): number {
-  return a.range!.start < b.range!.start ? -1 : 1
-}
-
-function withGaps(boxes: readonly Box[]): Box[] {
+function withGaps(boxes: readonly PlacedBox[]): Box[] {
   return boxes.flatMap((next, i) => {
-    const before = boxes[i - 1]?.range?.end
-    const start = next.range!.start
+    const before = boxes[i - 1]?.range.end
+    const start = next.range.start
     return before !== undefined && before < start
       ? [box('gap', { start: before, end: start }, 'unused', 'unused'), next]
       : [next]

@@ -17,7 +17,7 @@ const LEAST = 24
 const PER_BIT = 1.5
 /** Stands for the id of the hatching until the picture's own is known; no text has a NUL. */
 const HATCH = '\0hatch'
-/** Between memory that has no address here and what has. */
+/** The space in front of memory that has no address here. */
 const APART = 12
 
 /** Okabe and Ito's colours, which people who are colour-blind in any of the common ways tell apart. */
@@ -126,7 +126,7 @@ interface Placed {
 }
 
 function heightOf(box: Box): number {
-  // What holds nothing may be as large as it likes.
+  // Empty ranges can be of any size.
   const perBit = box.kind === 'gap' || box.kind === 'hole' ? PER_BIT / 4 : PER_BIT
   return LEAST + perBit * weightOf(box)
 }

@@ -31,8 +31,8 @@ const GLYPHS: Readonly<Record<BoxKind, string>> = {
 }
 
 /**
- * The picture of `renderSvg` for a terminal: EL1 on the left, EL2 on the right, low addresses first; what maps to the right
- * has an arrow.
+ * The picture of `renderSvg` for a terminal: EL1 on the left, EL2 on the right, low addresses first; boxes that map to the right
+ * have an arrow.
  * @returns lines of at most `width` columns, a newline at the end
  * @throws HypvaError `HYPVA_ARGUMENT` for a width below 60, `HYPVA_LAYOUT` without mask and tag
  * @example
@@ -87,7 +87,7 @@ interface Cell {
   readonly label: string
 }
 
-/** A box as rows: more of them for a size of more bits, but one for what holds nothing. */
+/** A box as rows: more of them for a size of more bits, but one for an empty range. */
 function cells(box: Box, half: number): Cell[] {
   const room = half - DIGITS - 3
   const address = box.range === undefined ? '' : box.range.start.toString(16).padStart(DIGITS, '0')

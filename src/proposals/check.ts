@@ -6,20 +6,20 @@ import { LAYOUT_NAMES, type LayoutName, namedLayout, REAL, summaryOf } from './l
 import { type Restriction, restrictionsFor } from './restrictions.js'
 import { type Verdict, verdictOf } from './verdict.js'
 
-/** A layout's verdict with what would make it sound. */
+/** A layout's verdict with the restrictions that would make it sound. */
 export interface ProposalVerdict extends Verdict {
-  /** What the layout is, one line. */
+  /** One line about the layout. */
   readonly summary: string
-  /** The tag has random bits, which the machine does not tell: they are taken as 0. */
+  /** The tag has random bits that the machine does not give: hypva takes them as 0. */
   readonly randomBitsAssumed: boolean
   /** Each of them alone makes it sound; empty for a sound one, and where nothing does. */
   readonly restrictions: readonly Restriction[]
 }
 
 /**
- * What every layout of the March 2021 thread does to a machine (docs/kernel-facts.md, 5): where idmap, private range and
- * linear memory lie, what is mapped, what collides, what the kernel notices, what would help. `kernel`, the first, is the
- * layout of the machine's own kernel.
+ * The verdict on every layout of the March 2021 thread for a machine (docs/kernel-facts.md, 5): where idmap, private range
+ * and linear memory lie, which memory EL2 maps, which mappings collide, whether the kernel notices, which restriction would
+ * help. `kernel`, the first, is the layout of the machine's own kernel.
  *
  * Random tag bits are the machine's (`random`, `tagVal`), or zero.
  * @param names the layouts wanted; all of them when absent

@@ -7,23 +7,22 @@ import { LOW_WINDOW_BITS } from '../layout/validate.js'
 import { lowMask, wrap64 } from '../u64.js'
 
 /**
- * The layouts of the March 2021 thread (docs/kernel-facts.md, 5), and `kernel`: what the machine's own kernel does. Three of
+ * The layouts of the March 2021 thread (docs/kernel-facts.md, 5), and `kernel`: the layout of the machine's own kernel. Three of
  * them are what mainline did at some time, vhe is the absence of a layout, the others were never merged.
  */
 export type LayoutName = 'kernel' | 'half-split' | 'extended-linear' | Proposal | 'cap-51' | 'vhe'
 
 /** What one of these layouts is. */
 interface Rule {
-  readonly name: LayoutName
   /** One line for people. */
   readonly summary: string
-  /** The generation of kernels it is, or stands on. */
+  /** The generation that computes it, or that it changes. */
   generation(own: Generation): Generation
   /** How a proposal chooses its transformation; absent where the generation's own code does. */
   tag?(scale: Scale): TagChoice
 }
 
-/** What a small model of the address space changes; `REAL` is what there is. */
+/** What a small model of the address space changes; `REAL` is the kernel's own scale. */
 export interface Scale {
   readonly windowBits: Readonly<Record<keyof typeof LOW_WINDOW_BITS, number>>
   geometryOf(machine: Machine): Geometry
@@ -31,60 +30,54 @@ export interface Scale {
 
 export const REAL: Scale = { windowBits: LOW_WINDOW_BITS, geometryOf }
 
-const RULES: readonly Rule[] = [
-  { name: 'kernel', summary: "what this machine's own kernel does", generation: (own) => own },
-  {
-    name: 'half-split',
+/** In the order of the thread. */
+const RULES: Readonly<Record<LayoutName, Rule>> = {
+  kernel: { summary: "the layout of this machine's own kernel", generation: (own) => own },
+  'half-split': {
     summary: 'linear memory in the half without the idmap; EL1 split 1:1 as well (up to 5.10)',
     generation: () => '5.9',
   },
-  {
-    name: 'extended-linear',
+  'extended-linear': {
     summary: "EL1's linear map extended, EL2's code as before (5.11 to 5.14)",
     generation: () => '5.12',
   },
-  {
-    name: 'low-window-48',
+  'low-window-48': {
     summary: 'idmap and private below 2^48, linear memory above (the patch of 30 March 2021, as its text says)',
     generation: () => '5.12',
     tag: lowWindow('low-window-48'),
   },
-  {
-    name: 'low-window-48-as-coded',
+  'low-window-48-as-coded': {
     summary: 'the same patch, as its code does it: region bit 48, shifted right by tag_lsb',
     generation: () => '5.12',
     tag: lowWindowAsCoded,
   },
-  {
-    name: 'low-window-47',
+  'low-window-47': {
     summary: 'idmap and private below 2^47, linear memory above',
     generation: () => '5.12',
     tag: lowWindow('low-window-47'),
   },
-  {
-    name: 'overlap-top-window',
+  'overlap-top-window': {
     summary: 'linear memory from 0, the idmap in its midst, private above it',
     generation: () => '5.12',
     tag: overlapTopWindow,
   },
-  {
-    name: 'cap-51',
+  'cap-51': {
     summary: 'half-split, with memory beyond 2^51 given up at boot (5.15 to today)',
     generation: (own) => (rulesOf(own).cap51 ? own : '5.15'),
   },
-  { name: 'vhe', summary: 'the host itself at EL2', generation: (own) => (isSince(own, '5.12') ? own : '5.12') },
-]
+  vhe: { summary: 'the host itself at EL2', generation: (own) => (isSince(own, '5.12') ? own : '5.12') },
+}
 
 /**
  * Every name, in the order of the thread.
  * @example
  * LAYOUT_NAMES.includes('cap-51') // true
  */
-export const LAYOUT_NAMES: readonly LayoutName[] = RULES.map(({ name }) => name)
+export const LAYOUT_NAMES: readonly LayoutName[] = Object.keys(RULES) as LayoutName[]
 
 /** One line on a layout. */
 export function summaryOf(name: LayoutName): string {
-  return ruleOf(name).summary
+  return RULES[name].summary
 }
 
 /** A layout by name on a machine. */
@@ -108,7 +101,7 @@ export interface NamedLayout {
  * @throws HypvaError `HYPVA_MACHINE` when the kernel's own memory would not fit
  */
 export function namedLayout(machine: Machine, name: LayoutName, scale: Scale = REAL): NamedLayout {
-  const rule = ruleOf(name)
+  const rule = RULES[name]
   const own = scale.geometryOf(machine)
   const generation = rule.generation(own.generation)
   const { kernel: _, physOffset: __, ...facts } = machine
@@ -150,7 +143,7 @@ function lowWindow(proposal: keyof typeof LOW_WINDOW_BITS) {
     (_, { hypVaBits }) => ({ proposal, tagLsb: hypVaBits, tag: 1n << BigInt(windowBits[proposal]) })
 }
 
-/** mask and tag as ever, but the region is always that bit, and what tag_lsb shifts out of it is gone. */
+/** Mask and tag as in the kernel, but the region is always that bit, which tag_lsb may shift out. */
 function lowWindowAsCoded({ windowBits }: Scale): TagChoice {
   return (machine, { generation, hypVaBits }, tagLsb) => {
     const region = 1n << BigInt(windowBits['low-window-48'])
@@ -162,8 +155,4 @@ function lowWindowAsCoded({ windowBits }: Scale): TagChoice {
 
 function overlapTopWindow(): TagChoice {
   return (_, { hypVaBits }) => ({ proposal: 'overlap-top-window', tagLsb: hypVaBits, tagVal: 0n })
-}
-
-function ruleOf(name: LayoutName): Rule {
-  return RULES.find((rule) => rule.name === name)!
 }

@@ -1,13 +1,13 @@
 import { HypvaError } from '../errors.js'
+import { privatePlace } from '../layout/hyp-ranges.js'
 import { hypVaRange, macroOf } from '../layout/macro.js'
-import { privatePlace } from '../layout/private-range.js'
 import { clip, sizeOf } from '../layout/ranges.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { Range } from '../u64.js'
 import { type LayoutName, namedLayout, type Scale } from './layouts.js'
 import { type Verdict, verdictOf } from './verdict.js'
 
-/** Something to give up, or to see to, that makes a layout sound on a machine. */
+/** A restriction that makes a layout sound on a machine. */
 export interface Restriction {
   /** The kernel, and with it the idmap page, is loaded below this physical address, wherever memory is there. */
   readonly kernelBelow?: bigint
@@ -22,7 +22,7 @@ export interface Restriction {
 }
 
 /**
- * What would make an unsound layout sound: each single restriction that does, and when none does, each pair of a limit for
+ * The restrictions that make an unsound layout sound: each single one that does, and when none does, each pair of a limit for
  * the kernel with one for memory. Of limits for memory always the highest. Empty for a sound layout, and when nothing helps.
  */
 export function restrictionsFor(machine: Machine, verdict: Verdict, scale: Scale): Restriction[] {
@@ -141,12 +141,7 @@ function highestLimit(
   if (highest === undefined) return undefined
   const kept = memoryBelow(machine, highest)
   const named = round.map((offset) => memstart + offset).filter((limit) => memoryBelow(machine, limit) === kept)
-  return (
-    named.reduce(
-      (best, limit) => (best === undefined || limit > best ? limit : best),
-      undefined as bigint | undefined,
-    ) ?? highest
-  )
+  return named.length === 0 ? highest : named.reduce((best, limit) => (limit > best ? limit : best))
 }
 
 /** Where the first private page may be: of the two quarters that pKVM has for them the half that the idmap is in decides. */

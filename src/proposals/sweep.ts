@@ -8,7 +8,7 @@ import { LAYOUT_NAMES, type LayoutName, namedLayout, REAL } from './layouts.js'
 import { withKernelAt } from './restrictions.js'
 import { type ReasonKind, verdictOf } from './verdict.js'
 
-/** What is the matter with a layout somewhere on a sweep; nothing, when it is sound and keeps all memory. */
+/** The problems of a layout at one place of a sweep; empty when it is sound and keeps all memory. */
 export type SweepState = readonly (ReasonKind | 'memory-given-up' | 'kernel-does-not-fit')[]
 
 /** A place where a verdict changes. */

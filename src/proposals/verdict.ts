@@ -1,6 +1,6 @@
 import type { Geometry } from '../layout/compute.js'
+import { type PrivatePlace, privatePlace } from '../layout/hyp-ranges.js'
 import { hypVaEnd, hypVaRange, macroOf } from '../layout/macro.js'
-import { type PrivatePlace, privatePlace } from '../layout/private-range.js'
 import { layoutProblems, refusedAtStartUp } from '../layout/problems.js'
 import { clip, inOrder, joinTouching, rangeText, sizeOf, subtract } from '../layout/ranges.js'
 import { convert } from '../layout/spaces.js'
@@ -33,7 +33,7 @@ export interface Reason {
   readonly message: string
 }
 
-/** What becomes of one bank of DRAM; ranges are physical. */
+/** The parts of one bank of DRAM; ranges are physical. */
 export interface BankVerdict {
   readonly bank: Range
   /** Mapped at EL2. */
@@ -68,7 +68,7 @@ export interface PrivateVerdict {
   /** Where the first of them goes: they grow down from here in nVHE, up in pKVM. */
   readonly start: bigint
   readonly grows: 'down' | 'up'
-  /** Where there is no more. */
+  /** Where they can grow no further. */
   readonly end: bigint
   /** Bytes between the two. */
   readonly room: bigint
@@ -81,7 +81,7 @@ export interface PrivateVerdict {
   readonly vmemmapMeets?: readonly Range[]
 }
 
-/** What a layout does to a machine. Hyp, linear and physical addresses; ranges half-open. */
+/** The effects of a layout on a machine. Hyp, linear and physical addresses; ranges half-open. */
 export interface Verdict extends Omit<NamedLayout, 'geometry'> {
   readonly sound: boolean
   /** Empty when sound. */
@@ -90,7 +90,7 @@ export interface Verdict extends Omit<NamedLayout, 'geometry'> {
   readonly idmap: Range
   /** Where EL2 maps linear memory, or would; absent for vhe. */
   readonly linear?: Range
-  /** What the kernel prints as HYP VA range; absent for vhe. */
+  /** The HYP VA range that the kernel prints; absent for vhe. */
   readonly hypVaRange?: Range
   /** Bytes that EL1's linear map can hold. */
   readonly linearSize: bigint
@@ -108,7 +108,7 @@ export interface Verdict extends Omit<NamedLayout, 'geometry'> {
    * when nothing is in the way.
    */
   readonly keepFree: readonly Range[]
-  /** What the check of the kernels there are says. */
+  /** The result of the start-up check of real kernels. */
   readonly startUpCheck: 'pass' | '-EINVAL'
   /** The layout cannot come without another check, so that this one's refusal is no reason against it. */
   readonly startUpCheckReplaced: boolean
@@ -117,7 +117,7 @@ export interface Verdict extends Omit<NamedLayout, 'geometry'> {
   readonly privatePkvm?: PrivateVerdict
 }
 
-/** What a layout does to a machine. */
+/** Judges a layout on a machine. */
 export function verdictOf(machine: Machine, named: NamedLayout): Verdict {
   const { geometry, ...rest } = named
   const { layout } = rest
@@ -198,7 +198,7 @@ function linearPlace(layout: HypLayout, linearSize: bigint): Range {
   return { start: tag, end: tag + size < limit ? tag + size : limit }
 }
 
-/** Only what an added tag carries out of the hyp VA bits is lost: a mask aliases instead. */
+/** Only an added tag loses memory, by carrying it beyond the hyp VA bits: a mask aliases instead. */
 function capacityOf(layout: HypLayout, linearSize: bigint): bigint {
   const room = hypVaEnd(layout) - macroOf(layout).tag
   return layout.tag !== undefined && room < linearSize ? room : linearSize

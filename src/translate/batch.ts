@@ -1,13 +1,13 @@
 import { Engine, type EngineResult } from '../engine/engine.js'
-import { loadPlan, type Plan } from '../engine/plan.js'
+import type { Plan } from '../engine/segments.js'
 import { HypvaError, HypvaRangeError, HypvaTypeError } from '../errors.js'
 import type { HypLayout } from '../layout/types.js'
 import { describe } from '../u64.js'
-import { macroPlan } from './plans.js'
+import { macroPlan } from './directions.js'
 
-/** What a batch came to. */
+/** The result of a batch. */
 export interface BatchResult {
-  /** The addresses that came out: the `output` given, or a new array. */
+  /** The translated addresses: the `output` given, or a new array. */
   readonly output: BigUint64Array
   /** How many addresses translated. */
   readonly translated: number
@@ -18,8 +18,8 @@ export interface BatchResult {
 }
 
 /**
- * Addresses a tile. What one turn works on is in the first-level cache for batches that are in a cache themselves; for larger
- * ones it is in the second level's, and turns are fewer (bench/batch.ts).
+ * Addresses a tile. A tile fits the first-level cache; for batches larger than the caches, larger tiles in the
+ * second-level cache mean fewer turns (bench/batch.ts).
  */
 const TILE = 4096
 const LARGE_TILE = 32768
@@ -38,7 +38,7 @@ let shared: Engine | undefined
 let sharedPlan: Plan | undefined
 let tile: BigUint64Array
 let largeTile: BigUint64Array
-/** The first n addresses of the tile, for the n that have been asked for: making a view costs more than a short batch. */
+/** One view per length, created on first use: making a view costs more than a short batch. */
 let views: (BigUint64Array | undefined)[]
 
 function sharedEngine(plan: Plan): Engine {
@@ -50,7 +50,7 @@ function sharedEngine(plan: Plan): Engine {
     views[TILE] = tile
   }
   if (sharedPlan !== plan) {
-    loadPlan(shared, plan)
+    shared.load(plan)
     sharedPlan = plan
   }
   return shared
@@ -157,7 +157,7 @@ export function allocateResident(plan: Plan, length: number): ResidentBatch {
   } catch (cause) {
     throw new HypvaError('HYPVA_ARGUMENT', `length: no memory for a resident batch of ${length} addresses (${cause})`)
   }
-  loadPlan(engine, plan)
+  engine.load(plan)
   return {
     addresses: new BigUint64Array(engine.exports.memory.buffer, engine.heap, length),
     translate(count = length) {
@@ -189,7 +189,7 @@ function assertMemory(array: BigUint64Array, what: string): void {
   } catch {
     throw new HypvaTypeError(
       'HYPVA_ARGUMENT',
-      `${what}: the array has lost its memory: its buffer was transferred (to a worker, say) or shrunk; pass an array whose buffer is still there`,
+      `${what}: the buffer of the array was transferred (to a worker, perhaps) or shrunk: pass an array that still has its memory`,
     )
   }
 }

@@ -3,8 +3,8 @@ import { ABI } from '../engine/wasm.generated.js'
 import { newCounts, type RewriteCounts, type Rewriter, type Truncation } from './rewriter.js'
 
 /**
- * A stream of bytes that goes through WASM memory in chunks. A chunk may end inside a token or a raw address: those bytes are
- * held back and come first in the next chunk. What is done with a chunk is a subclass's own business.
+ * A stream of bytes that goes through WASM memory in chunks. A chunk may end inside a token or a raw address: this class holds
+ * those bytes back and puts them in front of the next chunk. A subclass does the work on a chunk.
  */
 export abstract class Chunks implements Rewriter {
   readonly counts: RewriteCounts = newCounts()
@@ -15,7 +15,7 @@ export abstract class Chunks implements Rewriter {
   protected readonly extra: number
   /** Bytes at `base`: those held back and those of the last commit. */
   protected length = 0
-  /** How many of them are dealt with; the rest is held back. */
+  /** How many of them `process` has consumed; this class holds back the rest. */
   protected consumed = 0
   /** Where `base` is in the whole input. */
   protected offset = 0

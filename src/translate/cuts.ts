@@ -1,14 +1,14 @@
 import { ABI } from '../engine/wasm.generated.js'
 
-/** Bytes behind a wished-for cut that decide where it is made: one more than the longest token. */
+/** How many bytes after the wished-for place decide where the cut goes: one more than the longest token. */
 export const CUT_WINDOW = ABI.LONGEST_TOKEN + 1
 
 /**
  * Where text may be cut near a wished-for place, so that the two parts can be rewritten apart.
  *
- * In front of a byte that belongs to no word, no token goes on. Where there is none in the window, its bytes are of a
- * word that is too long to be a token, and so is what the first part has of it when these bytes stay with it; the second
- * part sees by the bytes in front of it that it begins inside of a word.
+ * No token continues across a byte that belongs to no word. Without such a byte in the window, the window is part of a word
+ * too long to be a token. The window then stays with the first part, whose end is too long for a token as well; the second
+ * part sees from the bytes in front of it that it begins inside a word.
  * @param window the bytes from the wished-for place on, CUT_WINDOW of them unless the text ends before
  * @returns how many of them belong to the first part: 0 … CUT_WINDOW
  */

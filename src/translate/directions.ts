@@ -1,4 +1,4 @@
-import type { Segment } from '../engine/segments.js'
+import type { Plan, Segment } from '../engine/segments.js'
 import { HypvaError } from '../errors.js'
 import { MissingFieldError } from '../layout/fields.js'
 import { hypVaEnd, macroOf } from '../layout/macro.js'
@@ -57,9 +57,9 @@ export function compileSegments(layout: HypLayout, from: Space, to: Space): Dire
 }
 
 /**
- * What the addresses are when nobody says: kernel addresses for `hyp`, kernel and hyp addresses alike for every other space.
- * The two never meet: kernel addresses are in the upper half of 2^64, hyp addresses below 2^52. Hyp addresses that look like any
- * number have to be asked for.
+ * The source spaces when the caller names none: kernel addresses for `hyp`, kernel and hyp addresses alike for every other space.
+ * The two never meet: kernel addresses are in the upper half of 2^64, hyp addresses below 2^52. The caller has to ask
+ * for hyp addresses that look like any number.
  */
 export function sourceSpaces(layout: HypLayout, from: Space | undefined, to: Space): readonly Space[] {
   if (from !== undefined) return [from]
@@ -71,10 +71,10 @@ export function hypLooksLikeNumbers({ mode, tag, tagVal }: HypLayout): boolean {
   return mode !== 'vhe' && (tag ?? tagVal) === 0n
 }
 
-/** The segments that lead into a space, and what the layout lacks for some of its source spaces. */
+/** The segments that lead into a space, and the source spaces without any. */
 interface Directions {
   readonly segments: readonly DirectedSegment[]
-  /** The source spaces that the layout does not lead from, with what it lacks or what is wrong with it. */
+  /** The source spaces that the layout does not lead from, each with the reason. */
   readonly refusals: readonly { readonly from: Space; readonly error: HypvaError }[]
 }
 
@@ -96,6 +96,31 @@ export function compileDirections(layout: HypLayout, from: Space | undefined, to
   }
   if (refusals.length === sources.length) throw refusals[0]!.error
   return { segments: inOrder(segments), refusals }
+}
+
+/** @param from absent: kernel and hyp addresses alike, or kernel addresses when they become hyp addresses */
+export function checkedPlan(layout: HypLayout, from: Space | undefined, to: Space): Plan & { kind: 'checked' } {
+  const { segments } = compileDirections(layout, from, to)
+  if (segments.length === 0) {
+    const source = from ?? (to === 'hyp' ? 'kernel' : 'kernel or hyp')
+    throw new HypvaError('HYPVA_LAYOUT', `layout: none of its memory has both a ${source} and a ${to} address`)
+  }
+  return { kind: 'checked', segments }
+}
+
+export function macroPlan(layout: HypLayout): Plan {
+  return { kind: 'macro', ...macroOf(layout) }
+}
+
+/**
+ * kern_hyp_va as the plan of a direction.
+ * @throws HypvaError `HYPVA_ARGUMENT` for a direction in which it does not go
+ */
+export function uncheckedPlan(layout: HypLayout, from: Space, to: Space): Plan {
+  if (to !== 'hyp' || (from !== 'kernel' && from !== 'linear')) {
+    throw new HypvaError('HYPVA_ARGUMENT', `unchecked: kern_hyp_va goes from kernel to hyp, not from ${from} to ${to}`)
+  }
+  return macroPlan(layout)
 }
 
 /** With VHE the host itself runs at EL2: hyp addresses are kernel addresses. */
@@ -214,7 +239,7 @@ function tidy(segments: DirectedSegment[], from: Space): DirectedSegment[] {
     if (last !== undefined && segment.start < last.end) {
       throw new HypvaError(
         'HYPVA_LAYOUT',
-        `layout: ${from} addresses from ${formatU64(segment.start)} to ${formatU64(last.end < segment.end ? last.end : segment.end)} mean two places in memory; dram spans more than tagLsb bits tell apart, or a range is wrong`,
+        `layout: ${from} addresses from ${formatU64(segment.start)} to ${formatU64(last.end < segment.end ? last.end : segment.end)} would translate to two places in memory: dram spans more than 2^tagLsb bytes, or a range is wrong`,
       )
     }
     if (

@@ -1,20 +1,20 @@
+import { tagSpace, userRanges } from '../layout/hyp-ranges.js'
 import { inOrder, subtract, united } from '../layout/ranges.js'
 import { hypRegions, kernelRegions, type Region, type RegionKind } from '../layout/regions.js'
 import { linkedImage, type Space } from '../layout/spaces.js'
-import { tagSpace, userRanges } from '../layout/tag-space.js'
 import type { HypLayout } from '../layout/types.js'
 import type { Range } from '../u64.js'
 
 /**
  * Where addresses of the source spaces lie by the layout, and yet nothing translates them: holes of DRAM, memory without an
  * address in the target space, tags of other boots. Ascending and disjoint.
- * @param covered what does translate
+ * @param covered the ranges that translate
  */
 export function gapsOf(layout: HypLayout, sources: readonly Space[], covered: readonly Range[]): Range[] {
   return subtract(disjoint(sources.flatMap((space) => regionsOf(layout, space))), disjoint(covered))
 }
 
-/** Everything that does not translate: of raw words, each is an address. */
+/** All addresses that do not translate: every raw word is an address. */
 export function complementOf(covered: readonly Range[]): Range[] {
   return subtract([{ start: 0n, end: 1n << 64n }], disjoint(covered))
 }
@@ -43,8 +43,8 @@ function regionsOf(layout: HypLayout, space: Space): Range[] {
 }
 
 /**
- * The block of the layout's tag with its holes, and those of all other tags, but for addresses that programs have: these are in
- * many traces.
+ * The block of the layout's tag with its holes, and those of all other tags, without the addresses of programs, which many
+ * traces contain.
  */
 function hypLinear(layout: HypLayout): Range[] {
   const regions = hypRegions(layout)

@@ -9,12 +9,12 @@ import type { HypLayout } from '../layout/types.js'
 import { formatU64, wrap64 } from '../u64.js'
 import { compileSegments, type DirectedSegment } from './directions.js'
 
-/** All that a layout says about one address. */
+/** The explanation of one address by a layout. */
 export interface Explanation {
   readonly address: bigint
   readonly from: Space
   readonly to: Space
-  /** What the address is, in the source space; absent where the space has no map of its own (phys, link). */
+  /** The region of the address in the source space; absent where the space has no map of its own (phys, link). */
   readonly region?: Region
   /** The steps from `from` to `to`; empty for a miss, and for an address that is in the target space already. */
   readonly steps: readonly ExplainStep[]
@@ -70,7 +70,7 @@ export function missReason(layout: HypLayout, from: Space, to: Space, address: b
   return (to === 'hyp' ? beyondReason(layout, from, address) : undefined) ?? placeReason(layout, from, to, address)
 }
 
-/** For memory that the layout's sum carries beyond the hyp VA bits. */
+/** The reason for memory whose hyp VA would lie beyond the hyp VA bits. */
 function beyondReason(layout: HypLayout, from: Space, address: bigint): string | undefined {
   const linear = from === 'hyp' ? undefined : tryTranslate(layout, from, 'linear', address)
   if (linear === undefined) return undefined

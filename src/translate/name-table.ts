@@ -66,16 +66,15 @@ export class NameTable {
     )
     new Uint32Array(buffer, bucketsAt, this.buckets.length).set(this.buckets)
     new Uint8Array(buffer, blobAt, this.blob.length).set(this.blob)
-    engine.setNames({
-      count: starts.length,
-      starts: at,
-      texts: textsAt,
-      buckets: bucketsAt,
-      base: this.base,
-      span: this.span,
-      shift: this.shift,
-    })
-    engine.setNameSegments(this.segments)
+    const names = new DataView(buffer, ABI.NAMES)
+    names.setUint32(0, starts.length, true)
+    names.setUint32(ABI.NAMES_STARTS, at, true)
+    names.setUint32(ABI.NAMES_TEXTS, textsAt, true)
+    names.setUint32(ABI.NAMES_BUCKETS, bucketsAt, true)
+    names.setBigUint64(ABI.NAMES_BASE, this.base, true)
+    names.setBigUint64(ABI.NAMES_SPAN, this.span, true)
+    names.setUint32(ABI.NAMES_SHIFT, this.shift, true)
+    engine.putSegments(ABI.NAME_SEGMENTS, this.segments)
   }
 }
 
@@ -91,7 +90,7 @@ function bucketsOf(starts: BigUint64Array, base: bigint, span: bigint, shift: nu
   return buckets
 }
 
-/** Entries with a name have a text, though an empty one: it tells them from holes. */
+/** Entries with a name have an empty text, holes have none. */
 function noTexts({ names }: SymbolTable): { blob: Uint8Array; places: Uint32Array; longest: number } {
   return { blob: new Uint8Array(16), places: Uint32Array.from(names, (name) => (name === '' ? 0 : 8)), longest: 0 }
 }

@@ -25,7 +25,7 @@ export interface NamerOptions extends NameOptions {
   readonly returnAddresses?: boolean
 }
 
-/** What a batch of addresses is called. */
+/** The symbols of a batch of addresses. */
 export interface NameBatch {
   /** For each address the entry of `symbols` that covers it, or 0xffffffff. */
   readonly entries: Uint32Array
@@ -57,6 +57,7 @@ export class Namer {
   readonly segments: readonly Segment[]
   readonly options: NamerOptions
   private engine: Engine | undefined
+  private texts: NameTable | undefined
 
   /** @internal use createNamer */
   constructor(layout: HypLayout, tables: readonly SymbolTable[], options: NamerOptions) {
@@ -96,7 +97,7 @@ export class Namer {
 
   /**
    * The symbols of many addresses.
-   * @throws HypvaTypeError (`HYPVA_ARGUMENT`) for what is no BigUint64Array
+   * @throws HypvaTypeError (`HYPVA_ARGUMENT`) for other arrays
    */
   nameBatch(input: BigUint64Array): NameBatch {
     assertBatch(input, 'input')
@@ -144,6 +145,15 @@ export class Namer {
       table.load(this.engine, this.engine.heap + scratch)
     }
     return this.engine
+  }
+
+  /**
+   * The table with the texts of names: made once, loaded into the engine of each rewriter.
+   * @internal
+   */
+  textTable(): NameTable {
+    this.texts ??= new NameTable(this.symbols, this.segments, this.options)
+    return this.texts
   }
 }
 

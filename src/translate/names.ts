@@ -1,19 +1,13 @@
-import { loadPlan, type Plan, segmentsOf } from '../engine/plan.js'
+import type { Plan } from '../engine/segments.js'
 import { ABI } from '../engine/wasm.generated.js'
 import { subtract } from '../layout/ranges.js'
-import type { NameOptions } from '../symbols/table.js'
 import { type Range, wrap64 } from '../u64.js'
-import { NameTable } from './name-table.js'
 import type { Namer } from './namer.js'
-import { type Counting, TextChunks } from './text-chunks.js'
+import { TextChunks, type TextOptions } from './text-chunks.js'
 
-interface NameRewriterOptions extends Counting {
+interface NameRewriterOptions extends TextOptions {
   /** Translate the address by this plan and put the name behind it; absent: the name takes the address's place. */
   readonly annotate?: Plan
-  /** Count every token that gets no name, also those too short to be an address of the source space. */
-  readonly countAll?: boolean
-  /** Bytes that `space()` has at most, 64 KiB by default. */
-  readonly chunk?: number
 }
 
 /** Writes the names of the address tokens of text. */
@@ -24,17 +18,16 @@ export class NameRewriter extends TextChunks {
   private readonly before: number
 
   constructor(namer: Namer, options: NameRewriterOptions = {}) {
-    const { annotate, countAll = false, chunk = 65536 } = options
-    const table = tableOf(namer)
+    const { annotate, countAll = false } = options
+    const table = namer.textTable()
     const lowest = countAll ? 1 : Math.min(digitsOf(namer.segments[0]!.start), annotate ? lowestOf(annotate) : 16)
     // A token and what separates it from the next give way to at most a name, with its brackets, and sixteen digits.
     const shortest = Math.min(9, lowest + 2) + 1
-    super(chunk, (bytes) => Math.ceil(bytes / shortest) * (table.longest + 3 + 16) + bytes, options, table.bytes)
+    super((bytes) => Math.ceil(bytes / shortest) * (table.longest + 3 + 16) + bytes, options, table.bytes)
     table.load(this.engine, this.tables)
-    if (annotate !== undefined) loadPlan(this.engine, annotate)
     this.minDigits = lowest
     this.segments = namer.segments.length
-    this.translate = annotate === undefined ? ABI.BY_NAME : segmentsOf(annotate)
+    this.translate = annotate === undefined ? ABI.BY_NAME : this.engine.load(annotate)
     this.before = namer.options.returnAddresses ? 1 : 0
   }
 
@@ -43,19 +36,6 @@ export class NameRewriter extends TextChunks {
     this.engine.exports.nameText(base, length, dst, last ? 1 : 0, segments, minDigits, translate, before)
     return dst
   }
-}
-
-// One table for all rewriters of a namer: it is made once, and loaded into the engine of each.
-const tables = new WeakMap<Namer, NameTable>()
-
-function tableOf(namer: Namer): NameTable {
-  let table = tables.get(namer)
-  if (table === undefined) {
-    const options: NameOptions = namer.options
-    table = new NameTable(namer.symbols, namer.segments, options)
-    tables.set(namer, table)
-  }
-  return table
 }
 
 /** Where addresses have a name: what leads to the table, but for the table's holes. */

@@ -1,23 +1,21 @@
-import { Engine, roundUp } from '../engine/engine.js'
-import type { Segment } from '../engine/segments.js'
-import { ABI } from '../engine/wasm.generated.js'
+import { HypvaError } from '../errors.js'
 import type { Space } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
 import type { ByteOrder } from './binary.js'
-import { valueBytes } from './census.js'
 import { compileSegments, hypLooksLikeNumbers, sourceSpaces } from './directions.js'
+import { RangeCounter } from './range-counter.js'
 
-/** Addresses of a space that was not asked for. */
+/** Addresses of another space than the source space. */
 export interface OtherSource {
   readonly space: Space
   readonly count: number
 }
 
-/** Spaces whose addresses nothing else looks like. */
+/** Spaces whose addresses look like nothing else. */
 const TELLING: readonly Space[] = ['kernel', 'hyp', 'link']
 
 /**
- * Of a piece of a trace in which nothing translated: the other space that most of its addresses are of, if there is one.
+ * The other space that most addresses of a piece of a trace are of, if there is one. Asked when none of them translated.
  * @param bytes text, or raw words in `order`
  */
 export function otherSource(
@@ -33,35 +31,21 @@ export function otherSource(
     if (asked.includes(space)) continue
     if (space === 'hyp' && (layout.mode === 'vhe' || hypLooksLikeNumbers(layout))) continue
     if (space === 'link' && layout.kaslrOffset === 0n) continue
-    const segments = segmentsOf(layout, space)
-    const count = segments.length === 0 ? 0 : countIn(segments, bytes, order)
+    const count = countIn(layout, space, bytes, order)
     if (count > (best?.count ?? 0)) best = { space, count }
   }
   return best
 }
 
-/** Where the addresses of a space are; nowhere when the layout does not tell. */
-function segmentsOf(layout: HypLayout, space: Space): readonly Segment[] {
+/** How many of the addresses are of a space; none where the layout does not lead there. */
+function countIn(layout: HypLayout, space: Space, bytes: Uint8Array, order: ByteOrder | undefined): number {
   try {
-    return compileSegments(layout, space, space)
-  } catch {
-    return []
+    const counter = new RangeCounter(compileSegments(layout, space, space), order, bytes.length)
+    counter.space().set(bytes)
+    counter.commit(bytes.length, true)
+    return counter.counts.translated
+  } catch (error) {
+    if (error instanceof HypvaError) return 0
+    throw error
   }
-}
-
-function countIn(segments: readonly Segment[], bytes: Uint8Array, order: ByteOrder | undefined): number {
-  if (segments.length > ABI.SEGMENT_CAPACITY) return 0
-  // Text, then the values of its tokens, then a counter a segment.
-  const text = roundUp(bytes.length + 2 * ABI.TEXT_SLACK)
-  const room = valueBytes(bytes.length)
-  const engine = new Engine(text + room + segments.length * 8)
-  const base = engine.heap + ABI.TEXT_SLACK
-  const values = engine.heap + text
-  engine.setSegments(segments)
-  engine.bytes.set(bytes, order === undefined ? base : values)
-  let count = Math.floor(bytes.length / 8)
-  if (order === undefined) count = engine.exports.tokenValues(base, bytes.length, values, 1)
-  else if (order === 'be') engine.exports.swapBytes(values, count)
-  engine.exports.tally(values, count, segments.length, values + room)
-  return count - engine.counts().missed
 }

@@ -1,4 +1,7 @@
-/** What a rewriter has seen so far. */
+import { HypvaError, HypvaTypeError } from '../errors.js'
+import { describe } from '../u64.js'
+
+/** Counts of a rewriter so far. */
 export interface RewriteCounts {
   /** Bytes that went in. */
   bytesIn: number
@@ -10,7 +13,7 @@ export interface RewriteCounts {
   missed: number
   /**
    * Of these, the addresses that ought to have translated: every one of raw words; of text those that lie where the layout
-   * expects addresses of the source space, counted only when a rewriter is told where that is.
+   * expects addresses of the source space, counted only by a rewriter that has `gaps`.
    */
   failed: number
   /** Byte offset in the whole input of the first of these; -1 when there is none. */
@@ -27,8 +30,8 @@ export interface Rewriter {
   /** Where the next input bytes go; valid until the next call. Never empty. */
   space(): Uint8Array
   /**
-   * Rewrites the first `length` bytes of `space()`, and all that is held back when this is the `last` call.
-   * @returns what is decided so far, valid until the next call
+   * Rewrites the first `length` bytes of `space()`; the `last` call also rewrites the bytes that were held back.
+   * @returns the output so far, valid until the next call
    */
   commit(length: number, last: boolean): Uint8Array
   /** After the last commit: where the input stopped inside a raw address; undefined when it did not. */
@@ -52,7 +55,7 @@ export function newCounts(): RewriteCounts {
   return { bytesIn: 0, bytesOut: 0, translated: 0, missed: 0, failed: 0, firstFailed: -1 }
 }
 
-/** What several rewriters that shared one input have seen together. */
+/** The counts of several rewriters that shared one input, added up. */
 export function addCounts(a: RewriteCounts, b: RewriteCounts): RewriteCounts {
   return {
     bytesIn: a.bytesIn + b.bytesIn,
@@ -63,4 +66,41 @@ export function addCounts(a: RewriteCounts, b: RewriteCounts): RewriteCounts {
     firstFailed:
       a.failed === 0 ? b.firstFailed : b.failed === 0 ? a.firstFailed : Math.min(a.firstFailed, b.firstFailed),
   }
+}
+
+/**
+ * A rewriter as a Web stream. It passes each chunk on at once: line in, line out.
+ * @param onMiss makes the error with which the stream fails at the first address that ought to have translated, from its byte
+ *   offset; absent: misses pass
+ */
+export function rewriterStream(
+  rewriter: Rewriter,
+  onMiss: ((offset: number) => HypvaError) | undefined,
+): TransformStream<Uint8Array, Uint8Array> {
+  const step = (length: number, last: boolean, controller: TransformStreamDefaultController<Uint8Array>) => {
+    const out = rewriter.commit(length, last)
+    if (onMiss !== undefined && rewriter.counts.failed > 0) throw onMiss(rewriter.counts.firstFailed)
+    if (out.length > 0) controller.enqueue(out.slice())
+  }
+  return new TransformStream<Uint8Array, Uint8Array>({
+    transform(chunk, controller) {
+      if (!(chunk instanceof Uint8Array)) {
+        throw new HypvaTypeError('HYPVA_ARGUMENT', `stream: expected chunks of type Uint8Array, got ${describe(chunk)}`)
+      }
+      for (let at = 0; at < chunk.length; ) {
+        const space = rewriter.space()
+        const length = Math.min(space.length, chunk.length - at)
+        space.set(chunk.subarray(at, at + length))
+        step(length, false, controller)
+        at += length
+      }
+    },
+    flush(controller) {
+      rewriter.space()
+      step(0, true, controller)
+      // A stream has no other way to say so.
+      const truncated = rewriter.end()
+      if (truncated !== undefined) throw new HypvaError('HYPVA_TRUNCATED', describeTruncation(truncated))
+    },
+  })
 }

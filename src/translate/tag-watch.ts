@@ -1,7 +1,7 @@
 import type { Engine } from '../engine/engine.js'
 import type { Segment } from '../engine/segments.js'
 import { memstartAlignOf } from '../layout/address-space.js'
-import { type TagSpace, tagSpace, userRanges } from '../layout/tag-space.js'
+import { type TagSpace, tagSpace, userRanges } from '../layout/hyp-ranges.js'
 import type { HypLayout } from '../layout/types.js'
 import type { SymbolTable } from '../symbols/table.js'
 import { type Range, wrap64 } from '../u64.js'
@@ -29,7 +29,7 @@ const MOST_TEXT = 1n << 17n
 
 /**
  * The clues of a layout; undefined where tags tell nothing (see tagSpace).
- * @param segments what is translated, if anything is
+ * @param segments the segments of the translation; empty when hypva translates nothing
  * @param symbols at run-time addresses: where the hypervisor's text is exactly
  */
 export function tagClues(layout: HypLayout, segments: readonly Segment[], symbols?: SymbolTable): TagClues | undefined {
@@ -284,9 +284,9 @@ export class TagWatch {
 }
 
 /**
- * Whether addresses, in the order in which they were seen, are those of the hypervisor's code. They lie in its text, close together; at
- * multiples of four but of nothing larger; they go back and forth; and they have hexadecimal digits. Times are none of that together:
- * in decimal they have no letters, timers expire at whole ticks, clocks count by eights and more, and all of them rise.
+ * Whether addresses, in the order of the trace, are those of the hypervisor's code. They lie in its text, close together;
+ * at multiples of four but of nothing larger; they go back and forth; and they have hexadecimal digits. Times lack some of
+ * that: in decimal they have no letters, timers expire at whole ticks, clocks count by eights and more, and all of them rise.
  */
 function looksLikeCode(group: readonly number[]): boolean {
   const share = (is: (x: number, i: number) => boolean) => group.filter(is).length / group.length

@@ -7,18 +7,22 @@ import type { TagWatch } from './tag-watch.js'
 /** Bytes of text whose addresses are looked at together. */
 const PIECE = 8192
 
-/** What is counted besides the tokens that translate. */
-export interface Counting {
+/** Options of all rewriters of text. */
+export interface TextOptions {
+  /** Bytes that `space()` has at most, 64 KiB by default. */
+  readonly chunk?: number
+  /** Count every token that stays as it was. Otherwise the engine skips tokens too short for an address, which is faster. */
+  readonly countAll?: boolean
   /**
-   * Where addresses lie that ought to translate and do not (gapsOf): those are counted as failed. Each chunk is looked through
-   * for them first, which takes about as long as rewriting it. Ascending, disjoint.
+   * Where addresses lie that ought to translate and do not (gapsOf): the rewriter counts those as failed. It searches each
+   * chunk for them first, which takes about as long as rewriting it. Ascending, disjoint.
    */
   readonly gaps?: readonly Range[]
-  /** Told of the addresses of each chunk, to notice a layout of another boot. */
+  /** Sees the addresses of each chunk, to notice a layout of another boot. */
   readonly watch?: TagWatch
 }
 
-/** Text: its tokens are rewritten, those that ought to translate and do not are counted, and a watch is told of all. */
+/** Text: a subclass rewrites its tokens; this class counts those that failed and shows all of them to the watch. */
 export abstract class TextChunks extends Chunks {
   /** Where what comes out may be written. */
   protected readonly dst: number
@@ -32,11 +36,10 @@ export abstract class TextChunks extends Chunks {
   private readonly valuesAt: number
 
   /**
-   * @param chunk bytes that `space()` has at most
    * @param growth gives the most bytes that come out of so many
    * @param tables bytes that the subclass needs for tables, a multiple of 8
    */
-  constructor(chunk: number, growth: (bytes: number) => number, { gaps = [], watch }: Counting, tables = 0) {
+  constructor(growth: (bytes: number) => number, { chunk = 65536, gaps = [], watch }: TextOptions, tables = 0) {
     const room = roundUp(growth(chunk + ABI.LONGEST_TOKEN) + ABI.TEXT_SLACK)
     const gapBytes = gaps.length * ABI.SEGMENT_BYTES
     super(chunk, room + tables + gapBytes + (watch ? 2 * PIECE : 0))
@@ -45,7 +48,7 @@ export abstract class TextChunks extends Chunks {
     this.gaps = gaps
     this.gapsAt = this.tables + tables
     this.gapDigits = (gaps[0]?.start ?? 0n).toString(16).length
-    this.engine.putRanges(this.gapsAt, gaps)
+    this.engine.putSegments(this.gapsAt, gaps)
     this.watch = watch
     this.valuesAt = this.gapsAt + gapBytes
     if (watch !== undefined) this.engine.setWatch(...watch.ranges)

@@ -1,15 +1,5 @@
-import { loadPlan, type Plan, segmentsOf } from '../engine/plan.js'
-import { type Counting, TextChunks } from './text-chunks.js'
-
-export interface TextOptions extends Counting {
-  /**
-   * Count every token that does not translate. Otherwise tokens too short for any address of the source space are passed
-   * over unseen, which is faster.
-   */
-  readonly countAll?: boolean
-  /** Bytes that `space()` has at most, 64 KiB by default. */
-  readonly chunk?: number
-}
+import type { Plan } from '../engine/segments.js'
+import { TextChunks, type TextOptions } from './text-chunks.js'
 
 /** Rewrites the address tokens of text. */
 export class TextRewriter extends TextChunks {
@@ -17,12 +7,10 @@ export class TextRewriter extends TextChunks {
   private readonly minDigits: number
 
   constructor(plan: Plan, options: TextOptions = {}) {
-    const { countAll = false, chunk = 65536 } = options
     // Text grows five times at most: 0x1 and a blank become 0x, sixteen digits and a blank.
-    super(chunk, (bytes) => 5 * bytes, options)
-    loadPlan(this.engine, plan)
-    this.segments = segmentsOf(plan)
-    const lowest = plan.kind === 'macro' || countAll ? 0n : plan.segments[0]!.start
+    super((bytes) => 5 * bytes, options)
+    this.segments = this.engine.load(plan)
+    const lowest = plan.kind === 'macro' || options.countAll ? 0n : plan.segments[0]!.start
     this.minDigits = lowest.toString(16).length
   }
 

@@ -1,5 +1,4 @@
-import type { Plan } from '../engine/plan.js'
-import { findSegment, type Segment } from '../engine/segments.js'
+import { findSegment, type Plan, type Segment } from '../engine/segments.js'
 import { HypvaError, HypvaTypeError } from '../errors.js'
 import { checkLayout } from '../layout/json.js'
 import { SPACES, type Space } from '../layout/spaces.js'
@@ -8,16 +7,15 @@ import type { SymbolTable } from '../symbols/table.js'
 import { assertU64, describe, formatU64, type Range, wrap64 } from '../u64.js'
 import { allocateResident, type BatchResult, type ResidentBatch, runBatch } from './batch.js'
 import { BinaryRewriter, type ByteOrder } from './binary.js'
-import { sourceSpaces } from './directions.js'
+import { checkedPlan, sourceSpaces, uncheckedPlan } from './directions.js'
 import { gapsOf } from './expected.js'
 import { type Explanation, explainAddress, missReason } from './explain.js'
 import { createNamer, type NameBatch, type Namer } from './namer.js'
 import { NameRewriter, namedRanges } from './names.js'
-import { checkedPlan, uncheckedPlan } from './plans.js'
-import { rewriterStream } from './stream.js'
+import { rewriterStream } from './rewriter.js'
 import { TextRewriter } from './text-rewriter.js'
 
-/** The direction of a translator, and what it does with an address that has no place in it. */
+/** The direction of a translator, and its handling of addresses that do not translate. */
 export interface TranslatorOptions {
   /**
    * What the addresses that go in are. Absent: `kernel` when they become hyp addresses; otherwise kernel and hyp addresses
@@ -27,7 +25,7 @@ export interface TranslatorOptions {
   /** What comes out. Default `hyp`. */
   readonly to?: Space
   /**
-   * Fail at the first miss of a batch or stream instead of leaving it as it was. What stands before that address has been
+   * Fail at the first miss of a batch or stream instead of leaving it as it was. Addresses before it have been
    * translated already. In text only addresses that ought to translate count: those that lie where the layout expects
    * addresses of the source space (a hole of DRAM, the tag of another boot); other numbers pass.
    */
@@ -62,10 +60,10 @@ export class MissError extends HypvaError {
 /** One direction of one layout. Make it once, use it for any number of addresses. */
 export class Translator {
   readonly layout: HypLayout
-  /** What goes in; absent: kernel and hyp addresses alike. */
+  /** The source space; absent: kernel and hyp addresses alike. */
   readonly from?: Space
   readonly to: Space
-  /** The direction as ranges and constants, ascending: all that the kernels know. Empty when unchecked. */
+  /** The direction as ranges and constants, ascending. Empty when unchecked. */
   readonly segments: readonly Segment[]
   private readonly plan: Plan
   private readonly strict: boolean
@@ -103,7 +101,7 @@ export class Translator {
     return result
   }
 
-  /** Translates one address; undefined when it lies in no segment. Throws only for what is no 64-bit bigint. */
+  /** Translates one address; undefined when it lies in no segment. Throws only for a value that is not a 64-bit bigint. */
   tryTranslate(address: bigint): bigint | undefined {
     assertU64(address, 'address')
     const { plan } = this
@@ -177,13 +175,13 @@ export class Translator {
 
   /**
    * The symbols of an array of addresses of the source space.
-   * @throws as `name`; HypvaTypeError (`HYPVA_ARGUMENT`) for what is no BigUint64Array
+   * @throws as `name`; HypvaTypeError (`HYPVA_ARGUMENT`) for other arrays
    */
   nameBatch(input: BigUint64Array): NameBatch {
     return this.namer().nameBatch(input)
   }
 
-  /** A stream of text in which every address of the source space that has a name gives way to it. Throws as `name`. */
+  /** A stream of text that replaces every address of the source space with its name, if it has one. Throws as `name`. */
   nameStream(): TransformStream<Uint8Array, Uint8Array> {
     return rewriterStream(new NameRewriter(this.namer(), this.failing(namedRanges(this.namer()))), this.onMiss())
   }

@@ -88,7 +88,7 @@ describe('without --from', () => {
     const ambiguous = hypva(['translate', '-l', broken, '--to', 'phys'], { input: '0xffff000000000123\n' })
     expect(ambiguous.out.toString()).toBe('0x0000000000000123\n')
     expect(ambiguous.err).toMatch(
-      /^hypva: note: hyp addresses are not translated: layout: hyp addresses .* mean two places/,
+      /^hypva: note: hyp addresses are not translated: layout: hyp addresses .* would translate to two places in memory/,
     )
     expect(ambiguous.code).toBe(0)
     const neither = hypva(['translate', '-l', without('image'), '--to', 'image'], { input: TEXT })

@@ -94,3 +94,10 @@ test('text at the beginning of an input does not see the end of the one before',
   rewriter.begin(7, latin1('00_')).set(latin1('0x1000'))
   expect(fromLatin1(rewriter.commit(6, true))).toBe('0x1000')
 })
+
+test('a census of more regions than the engine has room for is an error, not a wrong count', () => {
+  const dram = Array.from({ length: 1025 }, (_, i) => ({ start: BigInt(2 * i) << 12n, end: BigInt(2 * i + 1) << 12n }))
+  const layout = { tagLsb: 31, tagVal: 0x11367n, dram }
+  expect(() => new Census(layout, { from: 'phys' })).toThrow(/1025 separate ranges of memory; at most 1024/)
+  expect(() => new Census({ ...layout, dram: dram.slice(1) }, { from: 'phys' })).not.toThrow()
+})

@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { createNamer, createTranslator, type HypLayout, parseSymbols } from '../../src/index.ts'
+import { RawLines } from '../../src/translate/binary.ts'
+import { checkedPlan } from '../../src/translate/directions.ts'
 import { complementOf } from '../../src/translate/expected.ts'
 import { NameRewriter, namedRanges } from '../../src/translate/names.ts'
-import { checkedPlan } from '../../src/translate/plans.ts'
-import { RawLines } from '../../src/translate/raw-lines.ts'
 import type { Rewriter } from '../../src/translate/rewriter.ts'
 import { fromLatin1, latin1 } from '../oracle.ts'
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.ts'
-import type { Plan } from '../../src/engine/plan.ts'
+import type { Plan } from '../../src/engine/segments.ts'
 import { newCounts } from '../../src/translate/rewriter.ts'
 import { type TagClues, TagWatch } from '../../src/translate/tag-watch.ts'
 import { TextRewriter } from '../../src/translate/text-rewriter.ts'
@@ -318,7 +318,7 @@ test('a table with fewer segments than the one before it', () => {
     engine.exports.rewriteText(at, text.length, at + 4096, 1, segments, 16)
     return fromLatin1(engine.bytes.slice(at, at + text.length))
   }
-  engine.setSegments(KERNEL.segments)
+  engine.load({ kind: 'checked', segments: KERNEL.segments })
   expect(rewriteWith(2)).toBe('000089b340000123 000089b3802114a0')
   expect(rewriteWith(1)).toBe('000089b340000123 ffffad43062114a0')
 })

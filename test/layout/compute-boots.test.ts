@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { linearMemory } from '../../src/layout/address-space.js'
 import { computeLayout, droppedMemory } from '../../src/layout/compute.js'
-import { linearMemory } from '../../src/layout/linear.js'
 import { kernHypVa } from '../../src/layout/macro.js'
 import { boots, factsOf } from './boots.js'
 

@@ -194,7 +194,7 @@ describe('proposals and tags in place', () => {
   test.each([
     [{ ...window, tagVal: '0x0' }, 'layout.tag: expected either tagVal or tag, got both'],
     [{ ...window, tag: undefined }, 'layout.tagVal: missing'],
-    [{ tagLsb: 52, tag: '0x1' }, 'layout.hypVaBits: missing (with tag'],
+    [{ tagLsb: 52, tag: '0x1' }, 'layout.hypVaBits: missing: a layout with tag needs it'],
     [{ tagLsb: 40, tag: '0x1000000000000', hypVaBits: 48 }, 'layout.tag: 0x1000000000000 reaches beyond hypVaBits 48'],
     [{ ...window, hypVaBits: undefined, tag: undefined, tagVal: '0x0' }, 'layout.hypVaBits: missing (proposal'],
     [{ ...window, tag: '0x800000000000' }, 'layout.tag: expected 0x1000000000000 (proposal low-window-48)'],

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { linearOfPhys } from '../../src/layout/linear.js'
+import { linearOfPhys } from '../../src/layout/address-space.js'
 import { hypVaRange, kernHypVa, macroOf } from '../../src/layout/macro.js'
 
 const code = (code: string) => expect.objectContaining({ code })

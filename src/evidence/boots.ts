@@ -2,7 +2,7 @@ import { type ByteSource, forEachLine } from '../source.js'
 import { FileFindings } from './facts.js'
 import { BootStarts } from './kinds/log.js'
 import { resolveNames } from './kinds/pairs.js'
-import { PanicReader, type PrintedPanic } from './kinds/panic.js'
+import { PanicReader, type PrintedPanic, panicLine } from './kinds/panic.js'
 import { EVIDENCE_FILTER, TextReaders } from './text-readers.js'
 
 /** A boot of which a log prints hyp panics. */
@@ -18,6 +18,17 @@ const MOST_PANICS = 10_000
 
 /** A number at the end that is not as long as all 64-bit values are that stand there. */
 const CUT_NUMBER = /(?:0x|:)[0-9a-f]{1,15}$/
+
+/** A line with one of these is nothing that a kernel printed. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/
+/** Bytes of what a prefix may hold, a host's name say, and no kernel prints. */
+const FOREIGN = /[^\t\x20-\x7e]/g
+
+/** Whether a line is text, as a kernel prints it; noise of a serial line may look like anything, like a fact as well. */
+function isText(text: string): boolean {
+  return !CONTROL.test(text) && (text.match(FOREIGN)?.length ?? 0) * 2 <= text.length
+}
 
 /** Reads a log once, whatever else is in it: each boot that prints a hyp panic, and nothing of any other. */
 export function readBoots(source: ByteSource): Boot[] {
@@ -36,7 +47,7 @@ export function readBoots(source: ByteSource): Boot[] {
       end()
       boot = new BootReader(left)
     }
-    boot.readers.line(text, line)
+    boot.line(text, line)
   }
   let last: string | undefined
   let lastLine = 0
@@ -69,6 +80,16 @@ class BootReader {
   constructor(most: number) {
     this.panics = new PanicReader(most)
     this.readers = new TextReaders(this.findings, this.panics)
+  }
+
+  line(text: string, line: number): void {
+    if (isText(text)) {
+      this.readers.line(text, line)
+      return
+    }
+    // What is left of a panic counts, but of noise no fact of the layout is taken.
+    const panic = panicLine(text)
+    if (panic !== undefined) this.panics.line(panic, line)
   }
 
   report(): Boot {

@@ -103,6 +103,18 @@ test.each(['p73-stackoverflow2', 'hyppanic-4k39-null', 'p61-prot-host-hypmem'])(
   },
 )
 
+test('of a line with control characters, or mostly foreign bytes, no fact of the layout is taken', () => {
+  const log = text('hyppanic-6.1-bug')
+  const [alone] = decodePanics(log)
+  const mode = 'kvm [1]: VHE mode initialized successfully\n'
+  for (const noise of [`\0${mode}`, `\x7f${mode}`, `${'\u00ff'.repeat(60)} ${mode}`]) {
+    expect(decodePanics(Buffer.from(`${noise}${log}`, 'latin1'))[0]!.layout).toEqual(alone!.layout)
+  }
+  const offset = '[\0  5.404865] Kernel Offset: 0x300ad8200000 from 0xffff800008000000\n'
+  expect(decodePanics(`${offset}${log}`)[0]!.layout).toEqual(alone!.layout)
+  expect(decodePanics(`caf\u00e9 ${mode}${log}`)[0]!.layout.mode).toBe('vhe')
+})
+
 test('what is not known comes with what to supply, and never with an option of the command line', () => {
   const panics = LOGS.flatMap((log) => decodePanics(log.replace(/^.*(?:Hyp|Kernel) Offset:.*$/gm, '')))
   for (const { unknown, needs, diagnoses } of panics) {

@@ -120,15 +120,8 @@ function formatTable(verdicts: readonly ProposalVerdict[]): string {
   ])
   const head = ['layout', 'verdict', 'mapped', 'not mapped', 'given up', 'start-up', 'tag bits', '']
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)))
-  return [head, ...rows]
-    .map(
-      (row) =>
-        `${row
-          .map((cell, i) => cell.padEnd(widths[i]!))
-          .join('  ')
-          .trimEnd()}\n`,
-    )
-    .join('')
+  const line = (row: readonly string[]) => row.map((cell, i) => cell.padEnd(widths[i]!)).join('  ')
+  return [head, ...rows].map((row) => `${line(row).trimEnd()}\n`).join('')
 }
 
 function format(machine: Machine, verdict: ProposalVerdict): string {

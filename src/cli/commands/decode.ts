@@ -60,7 +60,7 @@ export function addDecode(program: Command): void {
       } finally {
         source.close()
       }
-      if (json) print(asJson({ panics }))
+      if (json) print(asJson(panics))
       else if (panics.length > 0) print(panics.map((panic) => format(panic, { rawNames })).join('\n'))
       // Panics of one boot have one layout.
       const layouts = new Set(panics.flatMap(({ pc, layout }) => (pc?.of === 'vhe' ? [] : [layout])))
@@ -85,7 +85,7 @@ function refuseIfNoText(source: FileSource): void {
 }
 
 /** 64-bit values and instruction words as hex strings. */
-function asJson({ panics }: { panics: readonly DecodedPanic[] }): string {
+function asJson(panics: readonly DecodedPanic[]): string {
   const shown = panics.map(({ needs: _, ...panic }) => panic)
   return toJson({ panics: shown }, (key, v) => (key === 'word' && typeof v === 'number' ? BigInt(v) : v))
 }

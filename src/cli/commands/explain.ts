@@ -43,22 +43,18 @@ export function addExplain(program: Command): void {
       const layout = readLayout(options.layout)
       const all = addresses.flatMap((address) => {
         const from = options.from === undefined ? readings(layout, address) : [options.from]
-        return from.map((space) =>
-          explainAddress(
-            layout,
-            space,
-            options.to ?? (space === 'hyp' || space === 'phys' ? 'kernel' : 'hyp'),
-            address,
-          ),
-        )
+        return from.map((space) => {
+          const to = options.to ?? (space === 'hyp' || space === 'phys' ? 'kernel' : 'hyp')
+          return explainAddress(layout, space, to, address)
+        })
       })
       print(options.json ? toJson(all) : all.map(format).join('\n'))
     })
 }
 
-function collect(text: string, previous: bigint[] | undefined): bigint[] {
+function collect(text: string, previous: readonly bigint[] = []): bigint[] {
   if (text === '') throw new InvalidArgumentError('an address is missing')
-  return [...(previous ?? []), parseWord(text)]
+  return [...previous, parseWord(text)]
 }
 
 function format(explanation: Explanation): string {

@@ -95,24 +95,18 @@ function warnings(machine: Machine, layout: HypLayout): string[] {
 function format(layout: HypLayout): string {
   const lines: string[] = []
   for (const [name, value] of Object.entries(layout)) {
-    const values = name === 'dram' ? (value as Range[]).map(bankText) : [fieldText(name, value)]
-    for (const text of values) lines.push(`${name.padEnd(18)} ${text}`)
+    const banks = name === 'dram' ? (value as Range[]) : []
+    for (const bank of banks) lines.push(`dram               ${formatRange(bank)}  ${sizeText(bank.end - bank.start)}`)
+    if (name !== 'dram') lines.push(`${name.padEnd(18)} ${fieldText(name, value)}`)
   }
   lines.push('', 'Kernel addresses')
-  for (const region of kernelRegions(layout)) lines.push(formatRegion(region))
+  const add = ({ range, text }: Region) => lines.push(`  ${formatRange(range!)}  ${text}`)
+  kernelRegions(layout).forEach(add)
   if (layout.mode !== 'vhe') {
     lines.push('', 'Hyp addresses')
-    for (const region of hypRegions(layout)) lines.push(formatRegion(region))
+    hypRegions(layout).forEach(add)
   }
   const problems = layoutProblems(layout)
   if (problems.length > 0) lines.push('', 'Problems', ...problems.map(({ kind, message }) => `  ${kind}: ${message}`))
   return `${lines.join('\n')}\n`
-}
-
-function bankText(bank: Range): string {
-  return `${formatRange(bank)}  ${sizeText(bank.end - bank.start)}`
-}
-
-function formatRegion({ range, text }: Region): string {
-  return `  ${formatRange(range!)}  ${text}`
 }

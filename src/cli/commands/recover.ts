@@ -97,18 +97,14 @@ function writeLayout(recovery: Recovery, file: string, otherwise: 1 | 2): void {
       1,
     )
   }
-  if (!isComplete(layout)) {
+  if (layout.mode !== 'vhe' && (layout.tagLsb === undefined || (layout.tagVal ?? layout.tag) === undefined)) {
     const why =
       candidates.length > 0
         ? `${candidates.length} layouts fit`
         : `tagLsb and tagVal are not known (${unknownOf(recovery).tagVal})`
     throw new Failure(`${file} not written: ${why}`, otherwise)
   }
-  writeOutput(file, formatLayoutFields(layout))
-}
-
-function isComplete(layout: Partial<HypLayout>): layout is HypLayout {
-  return layout.mode === 'vhe' || (layout.tagLsb !== undefined && (layout.tagVal ?? layout.tag) !== undefined)
+  writeOutput(file, formatLayoutFields(layout as HypLayout))
 }
 
 function printMachine(recovery: Recovery): void {

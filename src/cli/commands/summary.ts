@@ -86,12 +86,8 @@ function format(census: CensusResult, top: number, withSymbols: boolean): string
   lines.push(...table(rows, addresses))
   if (withSymbols) {
     lines.push('', `Symbols (${named} of ${addresses} addresses have one, ${symbols.length} symbols seen)`)
-    lines.push(
-      ...table(
-        symbols.slice(0, top).map(({ count, name }) => ({ count, text: name })),
-        addresses,
-      ),
-    )
+    const shown = symbols.slice(0, top).map(({ count, name }) => ({ count, text: name }))
+    lines.push(...table(shown, addresses))
     const rest = symbols.slice(top).reduce((sum, { count }) => sum + count, 0)
     if (rest > 0) lines.push(`  and ${symbols.length - top} more with ${rest} addresses (--top shows more)`)
   }

@@ -4,20 +4,23 @@ import { generationOf } from '../layout/generations.js'
 import { parseMachine } from '../layout/json.js'
 import { MACHINE_FORMAT } from '../layout/schema.js'
 import type { HypLayout, Machine } from '../layout/types.js'
-import { inFile, readText } from './io/small-file.js'
+import type { Range } from '../u64.js'
+import { inFile, readText } from './io/text.js'
 import { toJson } from './printable.js'
-import { PAGE_SIZES, parseBits, parseRange, parseRanges, parseWord } from './values.js'
+import { PAGE_SIZES, parseBits, parseRange, parseWord } from './values.js'
 
-/** What the help shows in place of a value. */
-const PLACEHOLDERS: Readonly<Record<FieldKind['type'], string>> = {
-  word: ' <value>',
-  range: ' <start-end>',
-  ranges: ' <start-end>',
-  bits: ' <bits>',
-  choice: ' <name>',
-  pageSize: ' <size>',
-  boolean: '',
-  version: ' <version>',
+/** What the help shows in place of a value, and what reads the value; choices and versions are text. */
+const VALUES: Readonly<
+  Record<FieldKind['type'], readonly [string, parse?: (text: string, previous?: Range[]) => unknown]>
+> = {
+  word: [' <value>', (text) => parseWord(text)],
+  range: [' <start-end>', parseRange],
+  ranges: [' <start-end>', (text, previous = []) => [...previous, parseRange(text)]],
+  bits: [' <bits>', parseBits],
+  choice: [' <name>'],
+  pageSize: [' <size>'],
+  boolean: [''],
+  version: [' <version>'],
 }
 
 /** `-m, --machine FILE`, and a flag for each field of a machine. */
@@ -61,23 +64,12 @@ function fieldOption(name: FieldName, more = ''): Option[] {
   const { kind, help }: Field = FIELDS[name]
   if (help === undefined) return []
   const flag = kind.type === 'boolean' ? flagOf(name).replace('--', '--no-') : flagOf(name)
-  const option = new Option(`${flag}${PLACEHOLDERS[kind.type]}`, `${help}${more}`)
-  switch (kind.type) {
-    case 'word':
-      return [option.argParser((text) => parseWord(text))]
-    case 'range':
-      return [option.argParser(parseRange)]
-    case 'ranges':
-      return [option.argParser(parseRanges)]
-    case 'bits':
-      return [option.argParser(parseBits)]
-    case 'choice':
-      return [option.choices(kind.names)]
-    case 'pageSize':
-      return [option.choices(Object.keys(PAGE_SIZES))]
-    default:
-      return [option]
-  }
+  const [placeholder, parse] = VALUES[kind.type]
+  const option = new Option(`${flag}${placeholder}`, `${help}${more}`)
+  if (kind.type === 'choice') option.choices(kind.names)
+  else if (kind.type === 'pageSize') option.choices(Object.keys(PAGE_SIZES))
+  else if (parse !== undefined) option.argParser<unknown>(parse as (text: string) => unknown)
+  return [option]
 }
 
 function givenFields(options: Record<string, unknown>, names: readonly FieldName[]): object {

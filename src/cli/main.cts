@@ -10,12 +10,8 @@ if (first === '--version' || first === '-V') {
   try {
     writeSync(1, `${version}\n`)
   } catch {
-    process.exitCode = require('./program.cjs').printVersion(version)
+    require('./program.cjs').printVersion(version)
   }
 } else {
-  require('./program.cjs')
-    .run(process.argv)
-    .then((code: number) => {
-      process.exitCode = code
-    })
+  require('./program.cjs').run(process.argv)
 }

@@ -2,7 +2,7 @@ import { Option } from 'commander'
 import { parseLayout } from '../layout/json.js'
 import { SPACES } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
-import { inFile, readText } from './io/small-file.js'
+import { inFile, readText } from './io/text.js'
 
 /** `-l, --layout FILE`, which most commands need. */
 export function layoutOption(): Option {

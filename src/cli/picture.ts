@@ -28,7 +28,6 @@ export function textPicture(subject: Subject): string {
   return renderText(subject, { width, paint: (kind, text) => colours[kind](text) })
 }
 
-/** Writes the picture to a file, replaced as a whole. */
 export function writeSvg(file: string, subject: Subject): void {
   writeOutput(file, renderSvg(subject))
 }

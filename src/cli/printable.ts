@@ -1,3 +1,5 @@
+import { algorithmRange } from '../layout/generations.js'
+import type { Generation } from '../layout/types.js'
 import { formatU64, type Range } from '../u64.js'
 
 /**
@@ -33,4 +35,12 @@ function hexOf(character: string, digits: number): string {
 export function formatRange({ start, end }: Range): string {
   const hex = (value: bigint) => value.toString(16).padStart(16, '0')
   return `${hex(start)}–${hex(end - 1n)}`
+}
+
+/** Formats the value of a layout's field for reading. */
+export function fieldText(name: string, value: unknown): string {
+  if (name === 'generation') return `${value} (layout algorithm of Linux ${algorithmRange(value as Generation)})`
+  if (typeof value === 'bigint') return formatU64(value)
+  if (Array.isArray(value)) return value.map(formatRange).join(', ')
+  return typeof value === 'object' ? formatRange(value as Range) : String(value)
 }

@@ -1,9 +1,9 @@
+import { isUtf8 } from 'node:buffer'
+import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { checkArguments } from './arguments.js'
 import { ClosedPipe, Failure } from './failure.js'
 import { print } from './io/output.js'
 import { say } from './io/stderr.js'
-import type { Status } from './status.js'
 
 const EXAMPLES = `Examples:
   # Compute a layout from facts that a kernel prints, then translate addresses with it:
@@ -13,26 +13,23 @@ const EXAMPLES = `Examples:
   hypva explain 0xffff000000ee7000 0x89b380ee7abc -l layout.json
 `
 
-/** Adds a command, which leaves its exit code in `status`. */
-type Add = (program: Command, status: Status) => void
-
 /** The commands. hypva loads the one that the user names, and all of them for the help and for an unknown name. */
-const COMMANDS: Readonly<Record<string, (subcommand?: string) => Promise<Add>>> = {
+const COMMANDS: Readonly<Record<string, (subcommand?: string) => Promise<(program: Command) => void>>> = {
   translate: async () => (await import('./commands/translate.js')).addTranslate,
   summary: async () => (await import('./commands/summary.js')).addSummary,
   layout: async (subcommand) => {
     const { addLayout } = await import('./commands/layout.js')
     const others = subcommand === 'compute' || subcommand === 'show'
     const recover = others ? undefined : (await import('./commands/recover.js')).addRecover
-    return (program, status) => addLayout(program, status, recover)
+    return (program) => addLayout(program, recover)
   },
   explain: async () => (await import('./commands/explain.js')).addExplain,
   decode: async () => (await import('./commands/decode.js')).addDecode,
   check: async () => (await import('./commands/check.js')).addCheck,
 }
 
-/** Runs the command line. Returns the exit code: 0 done, 1 a check failed, 2 usage or unreadable input. */
-export async function run(argv: readonly string[]): Promise<number> {
+/** Runs the command line. The exit code is 0: done, 1: a check failed, 2: usage or unreadable input. */
+export async function run(argv: readonly string[]): Promise<void> {
   const program = new Command('hypva')
     .description("Translate arm64 KVM addresses between the kernel's view and the EL2 hypervisor's view, in bulk.")
     .addHelpText('before', EXAMPLES)
@@ -43,30 +40,26 @@ export async function run(argv: readonly string[]): Promise<number> {
       writeOut: print,
       writeErr: (text) => text.trimEnd().split('\n').forEach(say),
     })
-  const status = { exitCode: 0 }
   const [, , name = '', subcommand] = argv
   const wanted = Object.hasOwn(COMMANDS, name) ? [name] : Object.keys(COMMANDS)
   for (const command of wanted) {
     const add = await COMMANDS[command]!(command === name ? subcommand : undefined)
-    add(program, status)
+    add(program)
   }
   for (const command of descendants(program)) command.copyInheritedSettings(program)
   try {
     checkArguments(argv.slice(2))
     await program.parseAsync(argv)
-    return status.exitCode
   } catch (error) {
-    return report(error)
+    report(error)
   }
 }
 
-/** Prints the version; the exit code. */
-export function printVersion(version: string): number {
+export function printVersion(version: string): void {
   try {
     print(`${version}\n`)
-    return 0
   } catch (error) {
-    return report(error)
+    report(error)
   }
 }
 
@@ -86,12 +79,33 @@ function oneLine(text: string): string {
   )
 }
 
-/** One line on stderr, and the exit code. */
-function report(error: unknown): number {
-  if (error instanceof ClosedPipe) return 0
+/** Reports an error in one line, and sets the exit code. */
+function report(error: unknown): void {
+  process.exitCode = error instanceof Failure ? error.exitCode : 2
+  if (error instanceof ClosedPipe) process.exitCode = 0
   // Commander has printed its message.
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
-  const message = error instanceof Error ? error.message : String(error)
-  say(`hypva: ${message}`)
-  return error instanceof Failure ? error.exitCode : 2
+  else if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2
+  else say(`hypva: ${error instanceof Error ? error.message : error}`)
+}
+
+/**
+ * Refuses arguments that are not UTF-8. Node puts U+FFFD in place of the bytes it cannot decode, so hypva would not find that
+ * input, and would write an output of another name. Linux keeps the bytes themselves in /proc.
+ */
+function checkArguments(args: readonly string[]): void {
+  if (!args.some((arg) => arg.includes('\ufffd'))) return
+  let given: string[]
+  try {
+    // A NUL ends each argument.
+    given = readFileSync('/proc/self/cmdline', 'latin1').split('\0').slice(0, -1)
+  } catch {
+    // Not Linux: macOS accepts no such names.
+    return
+  }
+  const bad = given.slice(-args.length).find((arg) => !isUtf8(Buffer.from(arg, 'latin1')))
+  if (bad === undefined) return
+  const shown = bad.replace(/[\x80-\xff]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16)}`)
+  throw new Failure(
+    `the argument ${shown} is not UTF-8, and hypva cannot open a file of that name: rename it, make a link to it, or use < and >`,
+  )
 }

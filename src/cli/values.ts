@@ -39,6 +39,7 @@ export function parseRange(text: string): Range {
   return { start: parseWord(start), end: parseWord(end, U64_MAX + 1n) }
 }
 
-export function parseRanges(text: string, previous: readonly Range[] = []): Range[] {
-  return [...previous, parseRange(text)]
+/** One more value of an argument or option that users may repeat. */
+export function collect(text: string, previous: readonly string[] = []): string[] {
+  return [...previous, text]
 }

@@ -54,7 +54,7 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     kind: { type: 'choice', names: GENERATIONS },
     layout: true,
     machine: 'optional',
-    help: 'generation of the layout algorithm, by its first mainline version',
+    help: 'layout algorithm, by the first mainline version that has it',
     learn: 'hypva computes it from the kernel version (uname -r), unless a vendor has backported',
   },
   proposal: {
@@ -108,7 +108,7 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     kind: WORD,
     layout: true,
     machine: 'optional',
-    help: 'tag_val, as the boot was seen to have it',
+    help: 'the tag_val of the boot',
     learn: TEXT_SHOWS_IT,
   },
   tag: { kind: WORD, layout: true, learn: 'hypva computes it from the proposal' },
@@ -124,7 +124,7 @@ export const FIELDS: Readonly<Record<FieldName, Field>> = {
     layout: true,
     machine: 'optional',
     help: 'PHYS_OFFSET',
-    machineDefault: "by the kernel's rule",
+    machineDefault: "computed by the kernel's rule",
     learn: '"PHYS_OFFSET:" in a panic log, or NUMBER(PHYS_OFFSET) in vmcoreinfo (memstart_addr)',
   },
   dram: {

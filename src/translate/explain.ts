@@ -22,6 +22,8 @@ export interface Explanation {
   readonly result?: bigint
   /** Why it does not translate; absent when it does. */
   readonly reason?: string
+  /** Set where `reason` is the text of `region` and no more. */
+  readonly regionIsReason?: true
   /** The address in every space that the layout can reach from it. */
   readonly spaces: Readonly<Partial<Record<Space, bigint>>>
 }
@@ -57,7 +59,14 @@ export function explainAddress(
     throw error
   }
   const segment = findSegment(segments, address)
-  if (segment === undefined) return { ...about, steps: [], reason: missReason(layout, from, to, address) }
+  if (segment === undefined) {
+    const reason = ownReason(layout, from, to, address)
+    return {
+      ...about,
+      steps: [],
+      ...(reason === undefined ? { reason: region!.text, regionIsReason: true } : { reason }),
+    }
+  }
   return {
     ...about,
     steps: stepsBetween(layout, segment.from, segment.to, address),
@@ -67,6 +76,11 @@ export function explainAddress(
 
 /** Why an address is in no segment of a direction: one line. */
 export function missReason(layout: HypLayout, from: Space, to: Space, address: bigint): string {
+  return ownReason(layout, from, to, address) ?? regionOf(layout, from, address)!.text
+}
+
+/** The reason where the region of the address does not tell it. */
+function ownReason(layout: HypLayout, from: Space, to: Space, address: bigint): string | undefined {
   return (to === 'hyp' ? beyondReason(layout, from, address) : undefined) ?? placeReason(layout, from, to, address)
 }
 
@@ -79,9 +93,9 @@ function beyondReason(layout: HypLayout, from: Space, address: bigint): string |
   return `${classifyKernelVa(layout, linear).text}; its hyp VA would be ${formatU64(sum)}, beyond the ${layout.hypVaBits} bits there are: EL2 cannot map it`
 }
 
-function placeReason(layout: HypLayout, from: Space, to: Space, address: bigint): string {
+function placeReason(layout: HypLayout, from: Space, to: Space, address: bigint): string | undefined {
   const region = regionOf(layout, from, address)
-  const here = region === undefined ? '' : region.text
+  const here = region?.text
   switch (from) {
     case 'phys':
       return tryTranslate(layout, 'phys', 'phys', address) === undefined
@@ -95,15 +109,15 @@ function placeReason(layout: HypLayout, from: Space, to: Space, address: bigint)
       }
       return region?.kind === 'idmap' || region?.kind === 'private' || region?.kind === 'hyp-vmemmap'
         ? "EL2's own mapping: kern_hyp_va does not describe it"
-        : here
+        : undefined
     case 'image':
-      return region?.kind === 'linear' ? `${here}: a linear address, not an image one` : here
+      return region?.kind === 'linear' ? `${here}: a linear address, not an image one` : undefined
     case 'linear':
-      return region?.kind === 'image' ? `${here}: an image address, not a linear one` : here
+      return region?.kind === 'image' ? `${here}: an image address, not a linear one` : undefined
     case 'kernel':
       return region?.kind === 'linear' && (to === 'image' || to === 'link')
         ? `${here}; outside the kernel image, which alone has ${to} addresses`
-        : here
+        : undefined
   }
 }
 

@@ -40,6 +40,8 @@ test('the report says how each field is known', () => {
     /^tagVal +0x629b2\n +patched instruction sequence, \d+ that agree \(.*text, offset 0x/m,
   )
   expect(out.toString()).toMatch(/Not known, and how to learn it\n {2}generation/)
+  const { out: fromPanic } = recover([panic, iomem, kallsyms])
+  expect(fromPanic.toString()).toMatch(/^generation +5\.15 \(layout algorithm of Linux 5\.15 to 6\.19\)\n {21}/m)
 })
 
 test('-o writes a layout that the other commands take', () => {
@@ -55,7 +57,10 @@ test('--machine', () => {
   expect(code).toBe(0)
   expect(parseMachine(out.toString())).toMatchObject({ generation: '5.15', idmap: 0x40eed000n, tagVal: 0x629b2n })
   const { code: failed, err } = recover(['--machine', text])
-  expect([failed, err]).toEqual([1, expect.stringMatching(/^hypva: no machine: not known are generation \(.*\n$/)])
+  expect([failed, err]).toEqual([
+    1,
+    expect.stringMatching(/^hypva: cannot describe the machine: unknown fields: generation \(.*\n$/),
+  ])
 })
 
 describe('disagreement', () => {

@@ -238,7 +238,11 @@ describe('what is wrong is said in one line', () => {
     bad({ kimageVoffset: '0xzz' }, /layout\.kimageVoffset: /)
     bad({ dram: [{ start: '0x80000000', end: '0x40000000' }] }, /layout\.dram\[0\]/)
     bad({ format: 'hypva-layout/2' }, /layout\.format: /)
-    expectFailure(['translate', '-l', file('no.json', '{"format":\n oops}')], 2, /no\.json: layout: not JSON: Unexpected token 'o'/)
+    expectFailure(
+      ['translate', '-l', file('no.json', '{"format":\n oops}')],
+      2,
+      /no\.json: layout: not JSON: Unexpected token 'o'/,
+    )
     expectFailure(['translate', '-l', join(dir, 'none.json')], 2, /cannot read .*none\.json: no such file/)
   })
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { computeLayout } from '../../src/layout/compute.js'
-import { type ConcreteSpace, convert, missingFields, stepsBetween } from '../../src/layout/spaces.js'
+import { type ConcreteSpace, convert, missingFields, type Space, stepsBetween } from '../../src/layout/spaces.js'
 import type { HypLayout } from '../../src/layout/types.js'
 import { compileSegments } from '../../src/translate/directions.js'
 import { explainAddress } from '../../src/translate/explain.js'
@@ -43,6 +43,24 @@ describe.each(boots.slice(0, 12).map((boot) => [boot.name, layoutOf(boot)] as co
         expect(wrap(new Function(`return ${text}`)() as bigint)).toBe(value)
       }
     }
+  })
+})
+
+describe('an explanation of a miss', () => {
+  const layout = layoutOf(boots[0]!)
+  const regionIsReason = (from: Space, to: Space, address: bigint) => {
+    const explanation = explainAddress(layout, from, to, address)
+    expect(explanation.reason === explanation.region?.text).toBe(explanation.regionIsReason === true)
+    return explanation.regionIsReason
+  }
+
+  test('says where the region is all of the reason', () => {
+    // A user address; the idmap page, of which there is more to say; DRAM, which has no region.
+    expect(regionIsReason('kernel', 'hyp', 0x1234n)).toBe(true)
+    expect(regionIsReason('hyp', 'kernel', layout.idmap!)).toBeUndefined()
+    expect(regionIsReason('phys', 'hyp', 0x1n)).toBeUndefined()
+    const { dram, pageOffset, physOffset } = layout
+    expect(regionIsReason('kernel', 'hyp', dram![0]!.start - physOffset! + pageOffset!)).toBeUndefined()
   })
 })
 

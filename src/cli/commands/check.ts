@@ -16,7 +16,6 @@ import { note } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { textPicture, writeSvg } from '../picture.js'
 import { formatRange, toJson } from '../printable.js'
-import type { Status } from '../status.js'
 
 const EXAMPLES = `Examples:
   # The machine that the 2021 thread asks about (52 bits, banks far apart) with a current kernel:
@@ -38,7 +37,7 @@ type CheckOptions = Record<string, unknown> & {
   svg?: string
 }
 
-export function addCheck(program: Command, status: Status): void {
+export function addCheck(program: Command): void {
   const check = program
     .command('check')
     .summary('check the EL2 layouts of the 2021 thread on a machine')
@@ -64,7 +63,6 @@ export function addCheck(program: Command, status: Status): void {
         if (options.svg !== undefined) throw new Failure('--sweep has no picture: leave out --svg')
         const changes = sweepProposals(machine, options.proposal)
         print(options.json ? toJson(changes) : changes.map(formatChange).join(''))
-        status.exitCode = 0
         return
       }
       const verdicts = checkProposals(machine)
@@ -81,7 +79,7 @@ export function addCheck(program: Command, status: Status): void {
         if (options.json) print(toJson((options.proposal === undefined ? verdicts : asked).map(withFormat)))
         else printAll(machine, verdicts, asked)
       }
-      status.exitCode = asked.every(({ sound }) => sound) ? 0 : 1
+      process.exitCode = asked.every(({ sound }) => sound) ? 0 : 1
     })
 }
 
@@ -122,15 +120,8 @@ function formatTable(verdicts: readonly ProposalVerdict[]): string {
   ])
   const head = ['layout', 'verdict', 'mapped', 'not mapped', 'given up', 'start-up', 'tag bits', '']
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)))
-  return [head, ...rows]
-    .map(
-      (row) =>
-        `${row
-          .map((cell, i) => cell.padEnd(widths[i]!))
-          .join('  ')
-          .trimEnd()}\n`,
-    )
-    .join('')
+  const line = (row: readonly string[]) => row.map((cell, i) => cell.padEnd(widths[i]!)).join('  ')
+  return [head, ...rows].map((row) => `${line(row).trimEnd()}\n`).join('')
 }
 
 function format(machine: Machine, verdict: ProposalVerdict): string {
@@ -174,13 +165,13 @@ function format(machine: Machine, verdict: ProposalVerdict): string {
   }
   for (const { phys, linear: at, harmless } of verdict.collisions) {
     const what = harmless ? 'the page itself: harmless' : 'memory'
-    lines.push(field('met there', `physical ${formatRange(phys)}, linear ${formatRange(at)}: ${what}`))
+    lines.push(field('collides with', `physical ${formatRange(phys)}, linear ${formatRange(at)}: ${what}`))
   }
   for (const range of verdict.keepFree)
     lines.push(field('keep free', `physical ${formatRange(range)}, never to be allocated by EL1`))
   for (const restriction of verdict.restrictions)
     lines.push(field('sound with', formatRestriction(machine, restriction)))
-  if (!sound && verdict.restrictions.length === 0) lines.push(field('sound with', 'no restriction of these'))
+  if (!sound && verdict.restrictions.length === 0) lines.push(field('sound with', 'none of these restrictions'))
   return `${lines.join('\n')}\n`
 }
 
@@ -197,7 +188,7 @@ function formatBank({ bank, mapped, unmapped, dropped }: BankVerdict, index: num
 function formatPrivate(title: string, place: PrivateVerdict | undefined): string[] {
   if (place === undefined) return []
   const { start, grows, end, room, noticed, meets, vmemmapMeets } = place
-  const stop = meets === undefined ? 'the end of its place' : `linear memory at hyp ${formatU64(meets.start)}`
+  const stop = meets === undefined ? 'its room ends' : `linear memory at hyp ${formatU64(meets.start)}`
   const seen = noticed ? 'the kernel notices (-ENOMEM)' : 'the kernel does NOT notice'
   const lines = [
     field(title, `${sizeText(room)} from ${formatU64(start)} ${grows} to ${formatU64(end)}; then ${stop}: ${seen}`),

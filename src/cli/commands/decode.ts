@@ -10,11 +10,10 @@ import { formatU64 } from '../../u64.js'
 import { type FileSource, openSource } from '../io/file-source.js'
 import { print } from '../io/output.js'
 import { checkStdin } from '../io/reading.js'
-import { refuseUnlessText } from '../io/refuse.js'
 import { announceStdin, say } from '../io/stderr.js'
+import { refuseUnlessText } from '../io/text.js'
 import { readLayout } from '../options.js'
 import { toJson } from '../printable.js'
-import type { Status } from '../status.js'
 import { readSymbols, symbolsOption } from '../symbol-files.js'
 
 const EXAMPLES = `Examples:
@@ -34,7 +33,7 @@ interface DecodeOptions extends NameOptions {
   text?: boolean
 }
 
-export function addDecode(program: Command, status: Status): void {
+export function addDecode(program: Command): void {
   program
     .command('decode')
     .summary('explain the hyp panics in a log')
@@ -61,14 +60,14 @@ export function addDecode(program: Command, status: Status): void {
       } finally {
         source.close()
       }
-      if (json) print(asJson({ panics }))
+      if (json) print(asJson(panics))
       else if (panics.length > 0) print(panics.map((panic) => format(panic, { rawNames })).join('\n'))
       // Panics of one boot have one layout.
       const layouts = new Set(panics.flatMap(({ pc, layout }) => (pc?.of === 'vhe' ? [] : [layout])))
       const unable = new Set([...layouts].map((layout) => cannotNameHyp(tables, layout)))
       for (const text of unable) if (text !== undefined) say(`hypva: ${text}`)
       if (panics.length === 0) say('hypva: no hyp panic found')
-      status.exitCode = panics.length === 0 ? 1 : 0
+      process.exitCode = panics.length === 0 ? 1 : 0
     })
 }
 
@@ -86,7 +85,7 @@ function refuseIfNoText(source: FileSource): void {
 }
 
 /** 64-bit values and instruction words as hex strings. */
-function asJson({ panics }: { panics: readonly DecodedPanic[] }): string {
+function asJson(panics: readonly DecodedPanic[]): string {
   const shown = panics.map(({ needs: _, ...panic }) => panic)
   return toJson({ panics: shown }, (key, v) => (key === 'word' && typeof v === 'number' ? BigInt(v) : v))
 }

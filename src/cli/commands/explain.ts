@@ -5,7 +5,6 @@ import { formatU64 } from '../../u64.js'
 import { print } from '../io/output.js'
 import { layoutOption, readLayout, spaceOption } from '../options.js'
 import { toJson } from '../printable.js'
-import type { Status } from '../status.js'
 import { parseWord } from '../values.js'
 
 const EXAMPLES = `Examples:
@@ -22,7 +21,7 @@ interface ExplainOptions {
   json?: boolean
 }
 
-export function addExplain(program: Command, status: Status): void {
+export function addExplain(program: Command): void {
   program
     .command('explain')
     .summary('show what an address is and how it translates')
@@ -44,27 +43,22 @@ export function addExplain(program: Command, status: Status): void {
       const layout = readLayout(options.layout)
       const all = addresses.flatMap((address) => {
         const from = options.from === undefined ? readings(layout, address) : [options.from]
-        return from.map((space) =>
-          explainAddress(
-            layout,
-            space,
-            options.to ?? (space === 'hyp' || space === 'phys' ? 'kernel' : 'hyp'),
-            address,
-          ),
-        )
+        return from.map((space) => {
+          const to = options.to ?? (space === 'hyp' || space === 'phys' ? 'kernel' : 'hyp')
+          return explainAddress(layout, space, to, address)
+        })
       })
       print(options.json ? toJson(all) : all.map(format).join('\n'))
-      status.exitCode = 0
     })
 }
 
-function collect(text: string, previous: bigint[] | undefined): bigint[] {
+function collect(text: string, previous: readonly bigint[] = []): bigint[] {
   if (text === '') throw new InvalidArgumentError('an address is missing')
-  return [...(previous ?? []), parseWord(text)]
+  return [...previous, parseWord(text)]
 }
 
 function format(explanation: Explanation): string {
-  const { address, from, to, region, steps, result, reason, spaces } = explanation
+  const { address, from, to, region, steps, result, reason, regionIsReason, spaces } = explanation
   const lines = [`${formatU64(address)} as ${from === 'image' ? 'an' : 'a'} ${from} address`]
   if (region !== undefined) lines.push(`  region  ${region.kind}: ${region.text}`)
   for (const step of steps) {
@@ -76,7 +70,7 @@ function format(explanation: Explanation): string {
   }
   if (result !== undefined && steps.length === 0)
     lines.push(`  ${to.padEnd(6)}  = ${formatU64(result)} (the same address)`)
-  if (reason !== undefined) lines.push(`  no ${to} address${reason === region?.text ? '' : `: ${reason}`}`)
+  if (reason !== undefined) lines.push(`  no ${to} address${regionIsReason ? '' : `: ${reason}`}`)
   const reached = Object.entries(spaces).map(([space, value]) => `${space} ${formatU64(value)}`)
   if (reached.length > 0) lines.push(`  in all  ${reached.join('  ')}`)
   return `${lines.join('\n')}\n`

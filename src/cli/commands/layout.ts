@@ -1,19 +1,17 @@
 import type { Command } from 'commander'
 import { assumptionsOf } from '../../layout/assumptions.js'
 import { computeLayout, droppedMemory } from '../../layout/compute.js'
-import { algorithmRange } from '../../layout/generations.js'
 import { formatLayout } from '../../layout/json.js'
 import { layoutProblems } from '../../layout/problems.js'
 import { hypRegions, kernelRegions, type Region } from '../../layout/regions.js'
-import type { Generation, HypLayout, Machine } from '../../layout/types.js'
+import type { HypLayout, Machine } from '../../layout/types.js'
 import { sizeText } from '../../picture/size.js'
-import { formatU64, type Range } from '../../u64.js'
+import type { Range } from '../../u64.js'
 import { print, printAsIs, writeOutput } from '../io/output.js'
 import { note, warn } from '../io/stderr.js'
 import { machineOptions, readMachine } from '../machine.js'
 import { layoutOption, readLayout } from '../options.js'
-import { formatRange } from '../printable.js'
-import type { Status } from '../status.js'
+import { fieldText, formatRange } from '../printable.js'
 
 const COMPUTE_EXAMPLES = `Examples:
   # A board from the mailing list, an LX2160A, with a 39-bit kernel 5.6:
@@ -33,21 +31,17 @@ const SHOW_EXAMPLES = `Examples:
 `
 
 /** @param addRecover the command that brings all of the evidence with it, where it is wanted */
-export function addLayout(
-  program: Command,
-  status: Status,
-  addRecover: ((layout: Command, status: Status) => void) | undefined,
-): void {
+export function addLayout(program: Command, addRecover: ((layout: Command) => void) | undefined): void {
   const layout = program
     .command('layout')
     .summary('compute, recover or show a layout')
     .description('Compute, recover or show a layout.')
-  addCompute(layout, status)
-  addRecover?.(layout, status)
-  addShow(layout, status)
+  addCompute(layout)
+  addRecover?.(layout)
+  addShow(layout)
 }
 
-function addCompute(parent: Command, status: Status): void {
+function addCompute(parent: Command): void {
   const compute = parent
     .command('compute')
     .summary("compute a layout with the kernel's own algorithm")
@@ -63,11 +57,10 @@ function addCompute(parent: Command, status: Status): void {
     writeOutput(options.output, formatLayout(layout))
     for (const assumption of assumptionsOf(machine)) note(assumption)
     for (const warning of warnings(machine, layout)) warn(warning)
-    status.exitCode = 0
   })
 }
 
-function addShow(parent: Command, status: Status): void {
+function addShow(parent: Command): void {
   parent
     .command('show')
     .summary('print a layout in readable form')
@@ -88,7 +81,6 @@ function addShow(parent: Command, status: Status): void {
         print(`${format(layout)}\n`)
         printAsIs(textPicture(layout))
       }
-      status.exitCode = 0
     })
 }
 
@@ -103,34 +95,18 @@ function warnings(machine: Machine, layout: HypLayout): string[] {
 function format(layout: HypLayout): string {
   const lines: string[] = []
   for (const [name, value] of Object.entries(layout)) {
-    const values = name === 'dram' ? (value as Range[]).map(bankText) : [valueText(name, value)]
-    lines.push(...values.map((text) => field(name, text)))
+    const banks = name === 'dram' ? (value as Range[]) : []
+    for (const bank of banks) lines.push(`dram               ${formatRange(bank)}  ${sizeText(bank.end - bank.start)}`)
+    if (name !== 'dram') lines.push(`${name.padEnd(18)} ${fieldText(name, value)}`)
   }
   lines.push('', 'Kernel addresses')
-  for (const region of kernelRegions(layout)) lines.push(formatRegion(region))
+  const add = ({ range, text }: Region) => lines.push(`  ${formatRange(range!)}  ${text}`)
+  kernelRegions(layout).forEach(add)
   if (layout.mode !== 'vhe') {
     lines.push('', 'Hyp addresses')
-    for (const region of hypRegions(layout)) lines.push(formatRegion(region))
+    hypRegions(layout).forEach(add)
   }
   const problems = layoutProblems(layout)
   if (problems.length > 0) lines.push('', 'Problems', ...problems.map(({ kind, message }) => `  ${kind}: ${message}`))
   return `${lines.join('\n')}\n`
-}
-
-function bankText(bank: Range): string {
-  return `${formatRange(bank)}  ${sizeText(bank.end - bank.start)}`
-}
-
-function valueText(name: string, value: unknown): string {
-  if (name === 'generation') return `${value} (layout algorithm of Linux ${algorithmRange(value as Generation)})`
-  if (name === 'image') return formatRange(value as Range)
-  return typeof value === 'bigint' ? formatU64(value) : String(value)
-}
-
-function field(name: string, value: string): string {
-  return `${name.padEnd(18)} ${value}`
-}
-
-function formatRegion({ range, text }: Region): string {
-  return `  ${formatRange(range!)}  ${text}`
 }

@@ -5,15 +5,15 @@ import { FIELDS, type FieldName } from '../../layout/fields.js'
 import { formatLayoutFields } from '../../layout/json.js'
 import { MACHINE_FORMAT } from '../../layout/schema.js'
 import type { HypLayout } from '../../layout/types.js'
-import { formatU64, type Range } from '../../u64.js'
+import { formatU64 } from '../../u64.js'
 import { Failure } from '../failure.js'
 import { openSource } from '../io/file-source.js'
 import { checkInputs } from '../io/input.js'
 import { print, writeOutput } from '../io/output.js'
 import { say } from '../io/stderr.js'
 import { flagOf, givenLayout, layoutFieldOptions } from '../machine.js'
-import { formatRange, toJson, visibleLine } from '../printable.js'
-import type { Status } from '../status.js'
+import { fieldText, toJson, visibleLine } from '../printable.js'
+import { collect } from '../values.js'
 
 const EXAMPLES = `Examples:
   # On the host itself: sudo dmesg | sudo hypva layout recover - /proc/kcore /proc/kallsyms /proc/iomem -o layout.json
@@ -32,8 +32,7 @@ type Flags = Record<string, unknown> & {
   exhaustive?: boolean
 }
 
-/** Adds `layout recover`. */
-export function addRecover(parent: Command, status: Status): void {
+export function addRecover(parent: Command): void {
   const recover = parent
     .command('recover')
     .summary('recover a layout from memory, dumps, logs, symbols, pairs')
@@ -67,7 +66,7 @@ export function addRecover(parent: Command, status: Status): void {
       for (const source of sources) source.close()
     }
     for (const { file, text } of recovery.notes) say(`hypva: ${file}: ${text}`)
-    status.exitCode = conclude(recovery, options)
+    process.exitCode = conclude(recovery, options)
   })
 }
 
@@ -98,25 +97,21 @@ function writeLayout(recovery: Recovery, file: string, otherwise: 1 | 2): void {
       1,
     )
   }
-  if (!isComplete(layout)) {
+  if (layout.mode !== 'vhe' && (layout.tagLsb === undefined || (layout.tagVal ?? layout.tag) === undefined)) {
     const why =
       candidates.length > 0
         ? `${candidates.length} layouts fit`
         : `tagLsb and tagVal are not known (${unknownOf(recovery).tagVal})`
     throw new Failure(`${file} not written: ${why}`, otherwise)
   }
-  writeOutput(file, formatLayoutFields(layout))
-}
-
-function isComplete(layout: Partial<HypLayout>): layout is HypLayout {
-  return layout.mode === 'vhe' || (layout.tagLsb !== undefined && (layout.tagVal ?? layout.tag) !== undefined)
+  writeOutput(file, formatLayoutFields(layout as HypLayout))
 }
 
 function printMachine(recovery: Recovery): void {
   const { machine, missing } = machineOf(recovery)
   if (recovery.conflicts.length === 0 && missing.length > 0) {
     const ways = missing.map((field) => `${field} (${FIELDS[field].learn})`)
-    throw new Failure(`no machine: not known are ${ways.join('; ')}`, 1)
+    throw new Failure(`cannot describe the machine: unknown fields: ${ways.join('; ')}`, 1)
   }
   print(toJson({ format: MACHINE_FORMAT, ...machine }))
 }
@@ -146,7 +141,7 @@ function report(recovery: Recovery): string {
   for (const { file, kinds } of files) lines.push(`${file}: ${kinds.map((kind) => KIND_NAMES[kind]).join(', ')}`)
   lines.push('')
   for (const [field, value] of Object.entries(layout)) {
-    lines.push(`${field.padEnd(18)} ${valueText(value)}`)
+    lines.push(`${field.padEnd(18)} ${fieldText(field, value)}`)
     for (const { file, where, rule } of provenance[field as keyof HypLayout] ?? []) {
       lines.push(`${' '.repeat(21)}${rule} (${file}${where === '' ? '' : `, ${where}`})`)
     }
@@ -155,7 +150,7 @@ function report(recovery: Recovery): string {
   for (const { field, sides } of conflicts) {
     lines.push(`  ${field}`)
     for (const { value, provenance: from } of sides) {
-      lines.push(`    ${valueText(value)}`)
+      lines.push(`    ${fieldText(field, value)}`)
       for (const { file, where, rule } of from) lines.push(`      ${rule} (${file}, ${where})`)
     }
   }
@@ -173,17 +168,6 @@ function report(recovery: Recovery): string {
   if (missing.length > 0) lines.push('', 'Not known, and how to learn it')
   for (const [field, how] of missing) lines.push(`  ${field.padEnd(18)} ${how}`)
   return `${lines.map(visibleLine).join('\n')}\n`
-}
-
-function valueText(value: unknown): string {
-  if (typeof value === 'bigint') return formatU64(value)
-  if (Array.isArray(value)) return value.map((range: Range) => formatRange(range)).join(', ')
-  if (typeof value === 'object' && value !== null) return formatRange(value as Range)
-  return String(value)
-}
-
-function collect(file: string, files: string[] = []): string[] {
-  return [...files, file]
 }
 
 /** A flag that settles one of the conflicts. */

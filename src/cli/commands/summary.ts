@@ -7,7 +7,6 @@ import { note, say } from '../io/stderr.js'
 import { layoutOption, readLayout, spaceOption } from '../options.js'
 import { toJson, visible } from '../printable.js'
 import { CHUNK, pumpFiles } from '../pump.js'
-import type { Status } from '../status.js'
 import { addTraceOptions, checkTraceOptions, namerOf, parseCount, type TraceOptions } from '../trace-options.js'
 
 const EXAMPLES = `Examples:
@@ -24,7 +23,7 @@ interface SummaryOptions extends TraceOptions {
   json?: boolean
 }
 
-export function addSummary(program: Command, status: Status): void {
+export function addSummary(program: Command): void {
   const summary = program
     .command('summary')
     .summary('count the addresses of each region and symbol')
@@ -41,7 +40,6 @@ export function addSummary(program: Command, status: Status): void {
     .option('--stats', 'print to stderr how many bytes were read')
     .action(async (files: string[], options: SummaryOptions) => {
       await summarize(files.length > 0 ? files : ['-'], options)
-      status.exitCode = 0
     })
 }
 
@@ -88,12 +86,8 @@ function format(census: CensusResult, top: number, withSymbols: boolean): string
   lines.push(...table(rows, addresses))
   if (withSymbols) {
     lines.push('', `Symbols (${named} of ${addresses} addresses have one, ${symbols.length} symbols seen)`)
-    lines.push(
-      ...table(
-        symbols.slice(0, top).map(({ count, name }) => ({ count, text: name })),
-        addresses,
-      ),
-    )
+    const shown = symbols.slice(0, top).map(({ count, name }) => ({ count, text: name }))
+    lines.push(...table(shown, addresses))
     const rest = symbols.slice(top).reduce((sum, { count }) => sum + count, 0)
     if (rest > 0) lines.push(`  and ${symbols.length - top} more with ${rest} addresses (--top shows more)`)
   }

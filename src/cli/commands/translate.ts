@@ -9,7 +9,6 @@ import { note, say } from '../io/stderr.js'
 import { layoutOption, readLayout, spaceOption } from '../options.js'
 import { pumpFiles } from '../pump.js'
 import { type Direction, directionOf, type RewriteOptions, workOf } from '../rewriting.js'
-import type { Status } from '../status.js'
 import { addTraceOptions, checkTraceOptions, parseCount } from '../trace-options.js'
 
 const EXAMPLES = `Examples:
@@ -23,7 +22,7 @@ const EXAMPLES = `Examples:
   hypva translate trace.gz -l layout.json -o trace.hyp --stats
 `
 
-export function addTranslate(program: Command, status: Status): void {
+export function addTranslate(program: Command): void {
   const translate = program
     .command('translate')
     .summary('rewrite the addresses of one space as addresses of another')
@@ -64,7 +63,7 @@ export function addTranslate(program: Command, status: Status): void {
       throw new Failure('summary is a command of its own: hypva summary')
     })
     .action(async (files: string[], options: RewriteOptions) => {
-      status.exitCode = await run(files.length > 0 ? files : ['-'], options)
+      process.exitCode = await run(files.length > 0 ? files : ['-'], options)
     })
 }
 

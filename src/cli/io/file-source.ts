@@ -3,13 +3,15 @@ import { recognise } from '../../content.js'
 import { type ByteSource, bytesSource, readFully } from '../../source.js'
 import { Failure } from '../failure.js'
 import { gunzipFlow } from './gunzip.js'
-import { damaged, GZIP_HEADER, isGzip } from './gzip.js'
 import {
   CALLS,
+  damaged,
   type Flow,
   fillFrom,
   flowOf,
+  GZIP_HEADER,
   interrupted,
+  isGzip,
   join,
   nameOf,
   type OpenOptions,

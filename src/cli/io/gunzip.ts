@@ -1,6 +1,5 @@
 import { ZStream, zlibInflate, zlibInflateInit2, zlibInflateReset } from 'pako'
-import { damaged } from './gzip.js'
-import type { Flow } from './reading.js'
+import { damaged, type Flow } from './reading.js'
 
 // zlib's own numbers: its flush mode, what its calls return, and the window bits that stand for gzip.
 const NO_FLUSH = 0

@@ -2,10 +2,20 @@ import { closeSync, constants, openSync, read, readSync, statSync } from 'node:f
 import { createGunzip } from 'node:zlib'
 import { HEAD, undecided } from '../../content.js'
 import { systemFailure } from '../failure.js'
-import { beginsGzip, damaged, GZIP_HEADER, isGzip } from './gzip.js'
-import { checkStdin, interrupted, nameOf, openForReading, readFailure, STDIN } from './reading.js'
-import { refuseUnlessText } from './refuse.js'
+import {
+  beginsGzip,
+  checkStdin,
+  damaged,
+  GZIP_HEADER,
+  interrupted,
+  isGzip,
+  nameOf,
+  openForReading,
+  readFailure,
+  STDIN,
+} from './reading.js'
 import { kcoreFailure } from './running-kernel.js'
+import { refuseUnlessText } from './text.js'
 
 /** A stream of bytes that reads into the caller's memory. */
 export interface Input {
@@ -44,13 +54,13 @@ interface InputOptions {
 export async function openInput(file: string, { blocking = false, text = false }: InputOptions = {}): Promise<Input> {
   const name = nameOf(file)
   const { fd, stat } = openForReading(file)
-  const source = stat.isFile() ? new FileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
+  const source = stat.isFile() ? fileInput(name, fd, stat.size) : new PipeInput(name, fd, blocking, stat.isFIFO())
   const regular = stat.isFile() && stat.size > 0
   const head = await peek(
     source,
     (bytes) => (bytes.length < GZIP_HEADER && beginsGzip(bytes)) || (text && lacking(bytes, regular)),
   )
-  const whole = head.length === 0 ? source : new Prefixed(head, source)
+  const whole = prefixed(head, source)
   if (!isGzip(head)) {
     if (text) refuseUnlessText(head, { name, ...TEXT })
     return whole
@@ -59,7 +69,7 @@ export async function openInput(file: string, { blocking = false, text = false }
   if (!text) return unzipped
   const inside = await peek(unzipped, (bytes) => lacking(bytes, false))
   refuseUnlessText(inside, { name, ...TEXT, insideGzip: true })
-  return inside.length === 0 ? unzipped : new Prefixed(inside, unzipped)
+  return prefixed(inside, unzipped)
 }
 
 const TEXT = {
@@ -87,33 +97,28 @@ export async function checkTexts(files: readonly string[]): Promise<void> {
 }
 
 /** A regular file. It reads synchronously, because the page cache answers at once. */
-class FileInput implements Input {
-  readonly name: string
-  readonly file: { readonly fd: number; readonly size: number } | undefined
-  private readonly fd: number
-  private offset = 0
-  constructor(name: string, fd: number, size: number) {
-    this.name = name
-    this.fd = fd
-    // Somebody may have read from standard input before; a file of /proc reports 0 and has more.
-    this.file = fd === STDIN || size === 0 ? undefined : { fd, size }
-  }
-  present(space: Uint8Array): number {
-    return this.fill(space)
-  }
-  fill(space: Uint8Array): number {
+function fileInput(name: string, fd: number, size: number): Input {
+  let offset = 0
+  const fill = (space: Uint8Array): number => {
     for (;;) {
       try {
-        const count = readSync(this.fd, space, 0, space.length, null)
-        this.offset += count
+        const count = readSync(fd, space, 0, space.length, null)
+        offset += count
         return count
       } catch (error) {
-        if (!interrupted(error)) throw readFailure(this.name, error, this.offset)
+        if (!interrupted(error)) throw readFailure(name, error, offset)
       }
     }
   }
-  close(): void {
-    if (this.fd !== STDIN) closeSync(this.fd)
+  return {
+    name,
+    // Somebody may have read from standard input before; a file of /proc reports 0 and has more.
+    file: fd === STDIN || size === 0 ? undefined : { fd, size },
+    present: fill,
+    fill,
+    close() {
+      if (fd !== STDIN) closeSync(fd)
+    },
   }
 }
 
@@ -203,31 +208,21 @@ async function peek(source: Input, wants: (bytes: Uint8Array) => boolean): Promi
 }
 
 /** An input whose first bytes have been read already. */
-class Prefixed implements Input {
-  readonly name: string
-  readonly file: Input['file']
-  private head: Uint8Array
-  private readonly rest: Input
-  constructor(head: Uint8Array, rest: Input) {
-    this.name = rest.name
-    this.file = rest.file
-    this.head = head
-    this.rest = rest
-  }
-  present(space: Uint8Array): number {
-    return this.head.length === 0 ? this.rest.present(space) : this.takeHead(space)
-  }
-  fill(space: Uint8Array): number | Promise<number> {
-    return this.head.length === 0 ? this.rest.fill(space) : this.takeHead(space)
-  }
-  private takeHead(space: Uint8Array): number {
-    const count = Math.min(this.head.length, space.length)
-    space.set(this.head.subarray(0, count))
-    this.head = this.head.subarray(count)
+function prefixed(begun: Uint8Array, rest: Input): Input {
+  if (begun.length === 0) return rest
+  let head = begun
+  const takeHead = (space: Uint8Array): number => {
+    const count = Math.min(head.length, space.length)
+    space.set(head.subarray(0, count))
+    head = head.subarray(count)
     return count
   }
-  close(): void {
-    this.rest.close()
+  return {
+    name: rest.name,
+    file: rest.file,
+    present: (space) => (head.length === 0 ? rest.present(space) : takeHead(space)),
+    fill: (space) => (head.length === 0 ? rest.fill(space) : takeHead(space)),
+    close: () => rest.close(),
   }
 }
 

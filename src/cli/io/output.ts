@@ -3,7 +3,6 @@ import { basename, dirname, isAbsolute, join } from 'node:path'
 import { Failure, systemFailure } from '../failure.js'
 import { visible } from '../printable.js'
 import { note, say } from './stderr.js'
-import { isStdoutClosed } from './stdout.js'
 import { writeAll, writeAllLater } from './writing.js'
 
 const STDOUT = 1
@@ -24,22 +23,7 @@ export interface Output {
 }
 
 /** The system calls that outputs use; a test can make any of them fail. */
-export type FileSystem = Pick<
-  typeof node,
-  | 'accessSync'
-  | 'closeSync'
-  | 'fchmodSync'
-  | 'fchownSync'
-  | 'fstatSync'
-  | 'openSync'
-  | 'readlinkSync'
-  | 'realpathSync'
-  | 'renameSync'
-  | 'statSync'
-  | 'unlinkSync'
-  | 'write'
-  | 'writeSync'
->
+export type FileSystem = typeof node
 
 /** Prints reports, JSON or help on standard output. Control characters become visible escapes. */
 export function print(text: string): void {
@@ -87,6 +71,38 @@ function openDescriptor(name: string, fd: number, system: FileSystem): Output {
   return new Descriptor(name, fd, system, false)
 }
 
+const SHELLS = ['ash', 'bash', 'busybox', 'dash', 'fish', 'ksh', 'ksh93', 'mksh', 'sh', 'yash', 'zsh']
+
+/**
+ * Whether standard output was closed when the process started (Linux). Node then opens /dev/null in its place, for reading and
+ * writing. Programs that discard output (Python's DEVNULL, Node's 'ignore', daemons) do the same and want no error; a
+ * shell's `> /dev/null` opens it for writing only. So hypva can be certain only if a shell has started it, or if the
+ * parent's own standard output is closed.
+ */
+function isStdoutClosed(): boolean {
+  try {
+    const { rdev } = node.fstatSync(1)
+    if (rdev === 0 || rdev !== node.statSync('/dev/null').rdev || !isReadWrite('self')) return false
+    const parent = process.ppid
+    try {
+      // hypva inherited it.
+      if (node.readlinkSync(`/proc/${parent}/fd/1`) === '/dev/null' && isReadWrite(parent)) return false
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'ENOENT' && node.statSync(`/proc/${parent}/fd`).isDirectory()
+    }
+    return SHELLS.includes(basename(node.readlinkSync(`/proc/${parent}/exe`)))
+  } catch {
+    // No /proc, or no right to look at the parent.
+    return false
+  }
+}
+
+/** Whether descriptor 1 of a process is open for reading and writing: access mode O_RDWR, 2. */
+function isReadWrite(process: number | 'self'): boolean {
+  const [, flags] = /^flags:\s*([0-7]+)$/m.exec(node.readFileSync(`/proc/${process}/fdinfo/1`, 'utf8'))!
+  return (Number.parseInt(flags!, 8) & 3) === 2
+}
+
 /**
  * Finds the descriptor of this process that a name stands for: /dev/stdout, /dev/fd/3, or the file that the shell opened as standard
  * output or standard error. Others write there too, before and after hypva: `{ echo head; hypva … -o /dev/stdout; } > FILE`.
@@ -104,18 +120,30 @@ function descriptorOf(file: string, old: node.Stats, system: FileSystem): number
 /** Follows the symbolic links of a name, except for the last step from /proc/PID/fd/N to a file. */
 function procNameOf(file: string, system: FileSystem): string {
   let name = file
-  for (let links = 0; links < MOST_LINKS; links++) {
+  for (name of linksOf(file, system)) {
     const folder = system.realpathSync(dirname(name))
     if (/^\/proc\/\d+(\/task\/\d+)?\/fd$/.test(folder)) return join(folder, basename(name))
-    let link: string
-    try {
-      link = system.readlinkSync(name)
-    } catch {
-      break
-    }
-    name = isAbsolute(link) ? link : `${folder}/${link}`
   }
   return name
+}
+
+/** Linux follows at most this many symbolic links in a row. */
+const MOST_LINKS = 40
+
+/** A name, and every name that a chain of symbolic links leads to from there. */
+function* linksOf(file: string, system: FileSystem): Generator<string, void> {
+  let name = file
+  for (let links = 0; links <= MOST_LINKS; links++) {
+    yield name
+    try {
+      const link = system.readlinkSync(name)
+      // Do not normalise it: only the kernel knows what .. means after a symbolic link.
+      name = isAbsolute(link) ? link : `${dirname(name)}/${link}`
+    } catch {
+      // Not a link: this is the file.
+      return
+    }
+  }
 }
 
 function stat(file: string, system: FileSystem): node.Stats | undefined {
@@ -141,11 +169,7 @@ class Descriptor implements Output {
     this.own = own
   }
   write(bytes: Uint8Array): void {
-    try {
-      writeAll(this.fd, bytes, this.file?.length ?? null, this.system)
-    } catch (error) {
-      throw systemFailure('cannot write', this.name, error)
-    }
+    this.naming(() => writeAll(this.fd, bytes, this.file?.length ?? null, this.system))
     if (this.file !== undefined) this.file.length += bytes.length
   }
   async writeLater(bytes: Uint8Array): Promise<void> {
@@ -161,8 +185,12 @@ class Descriptor implements Output {
   }
   abandon(): void {}
   protected close(): void {
+    this.naming(() => this.system.closeSync(this.fd))
+  }
+  /** Does something that may fail; the message names the output. */
+  protected naming(act: () => void): void {
     try {
-      this.system.closeSync(this.fd)
+      act()
     } catch (error) {
       throw systemFailure('cannot write', this.name, error)
     }
@@ -210,11 +238,7 @@ class Replacement extends Descriptor {
 
   override finish(): void {
     this.close()
-    try {
-      this.system.renameSync(this.temporary, this.target)
-    } catch (error) {
-      throw systemFailure('cannot write', this.name, error)
-    }
+    this.naming(() => this.system.renameSync(this.temporary, this.target))
     this.release()
     if (this.formerOwner !== undefined) {
       note(`${this.name} belonged to user ${this.formerOwner} and is now yours: only root can keep the owner`)
@@ -235,23 +259,9 @@ class Replacement extends Descriptor {
   }
 }
 
-/** Linux follows at most this many symbolic links in a row. */
-const MOST_LINKS = 40
-
 /** Finds the file to create for a name that leads to none yet: the end of a chain of dangling symbolic links. */
 function targetOf(file: string, system: FileSystem): string {
-  let target = file
-  for (let links = 0; links < MOST_LINKS; links++) {
-    let link: string
-    try {
-      link = system.readlinkSync(target)
-    } catch {
-      // Not a link: this is the file.
-      break
-    }
-    // Do not normalise it: only the kernel knows what .. means after a symbolic link.
-    target = isAbsolute(link) ? link : `${dirname(target)}/${link}`
-  }
+  const target = [...linksOf(file, system)].at(-1)!
   if (target.endsWith('/')) throw new Failure(`cannot write ${file}: no such directory`)
   return target
 }

@@ -6,6 +6,7 @@ import type { Chunks } from '../../translate/chunks.js'
 import { CUT_WINDOW, cutOffset } from '../../translate/cuts.js'
 import { addCounts, newCounts, type RewriteCounts, type Truncation } from '../../translate/rewriter.js'
 import { type TagReport, TagWatch } from '../../translate/tag-watch.js'
+import { Failure, systemFailure } from '../failure.js'
 import { newRewriter, type Translation } from '../format.js'
 import { interrupted } from '../io/reading.js'
 import { writeAll, writeAllLater } from '../io/writing.js'
@@ -15,10 +16,8 @@ const CUT_ROOM = (CUT_WINDOW + 7) & ~7
 
 /** What every job of a translation is told. */
 export interface JobData extends Translation {
-  readonly input: number
-  readonly output: number
-  /** Bytes of input. */
-  readonly size: number
+  readonly input: { readonly name: string; readonly fd: number; readonly size: number }
+  readonly output: { readonly name: string; readonly fd: number }
   /** Bytes a block, a multiple of 8. */
   readonly block: number
   /** Next block to take, the block whose turn it is to be written, and whether a job has failed. */
@@ -39,23 +38,6 @@ const NEXT_BLOCK = 0
 export const TURN = 1
 const FAILED = 2
 
-/** An error as it is sent to the main thread, which names the file: the side that failed, or none and a plain message. */
-export interface JobFailure {
-  readonly side: 'read' | 'write' | undefined
-  readonly code: string | undefined
-  readonly message: string
-}
-
-class SideError extends Error {
-  readonly side: 'read' | 'write'
-  readonly code: string | undefined
-  constructor(side: 'read' | 'write', error: unknown) {
-    super((error as Error).message)
-    this.side = side
-    this.code = (error as NodeJS.ErrnoException).code
-  }
-}
-
 /** Scheduling options of a job. */
 interface Scheduling {
   /** Writes while the next block is read and rewritten, rather than in between. */
@@ -66,13 +48,16 @@ interface Scheduling {
 
 /** Does blocks until there are no more. On an error the other jobs stop as well. */
 export async function runJob(data: JobData, { overlap, pause }: Scheduling): Promise<JobResult> {
-  const { size, block, control, position } = data
-  const blocks = Math.ceil(size / block)
+  const { input, output, block, control, position } = data
+  const blocks = Math.ceil(input.size / block)
   const watch = data.clues && new TagWatch(data.clues)
   // A block must not change while it is being written: with overlap a second rewriter takes the next one.
   const rewriters = Array.from({ length: overlap ? 2 : 1 }, () => newRewriter(data, block + CUT_ROOM, watch))
   let writing: Promise<void> = Promise.resolve()
   let truncated: Truncation | undefined
+  const failWriting = (error: unknown): never => {
+    throw systemFailure('cannot write', output.name, error)
+  }
   try {
     for (let turns = 0; ; turns++) {
       const index = Atomics.add(control, NEXT_BLOCK, 1)
@@ -86,12 +71,12 @@ export async function runJob(data: JobData, { overlap, pause }: Scheduling): Pro
       Atomics.notify(control, TURN)
       if (overlap) {
         await writing
-        writing = writeAllLater(data.output, bytes, at).catch(failWriting)
+        writing = writeAllLater(output.fd, bytes, at).catch(failWriting)
         // It is waited for in the next turn; until then its failure is not unhandled.
         writing.catch(() => {})
       } else {
         try {
-          writeAll(data.output, bytes, at)
+          writeAll(output.fd, bytes, at)
         } catch (error) {
           failWriting(error)
         }
@@ -133,7 +118,10 @@ async function takeTurn(control: Int32Array, index: number, pause: Scheduling['p
 
 /** Where the input is cut near a place: in text where no token is, in raw words at a whole one. */
 function cutAt(data: JobData, place: number): number {
-  const { size, format } = data
+  const {
+    format,
+    input: { size },
+  } = data
   if (place === 0 || place >= size) return Math.min(place, size)
   if (format !== 'text') return place
   const window = new Uint8Array(Math.min(CUT_WINDOW, size - place))
@@ -145,28 +133,18 @@ function readAll({ input }: JobData, into: Uint8Array, position: number): void {
   for (let at = 0; at < into.length; ) {
     let count: number
     try {
-      count = readSync(input, into, at, into.length - at, position + at)
+      count = readSync(input.fd, into, at, into.length - at, position + at)
     } catch (error) {
       if (interrupted(error)) continue
-      throw new SideError('read', error)
+      throw systemFailure('cannot read', input.name, error)
     }
-    if (count === 0) throw new SideError('read', new Error('the file has become shorter'))
+    if (count === 0) throw new Failure(`cannot read ${input.name}: the file has become shorter`)
     at += count
   }
-}
-
-function failWriting(error: unknown): never {
-  throw new SideError('write', error)
 }
 
 /** Lets no job begin another block. */
 export function stopJobs(control: Int32Array): void {
   Atomics.store(control, FAILED, 1)
   Atomics.notify(control, TURN)
-}
-
-/** What a job failed of, as it can be sent to another thread. */
-export function failureOf(error: unknown): JobFailure {
-  const { side, code, message } = error as Partial<SideError> & Error
-  return { side, code, message }
 }

@@ -2,17 +2,16 @@ import { Worker } from 'node:worker_threads'
 import { engineModule } from '../../engine/engine.js'
 import { addCounts, newCounts } from '../../translate/rewriter.js'
 import type { TagWatch } from '../../translate/tag-watch.js'
-import { Failure, systemFailure } from '../failure.js'
+import { Failure } from '../failure.js'
 import type { Translation } from '../format.js'
-import { failureOf, type JobData, type JobFailure, type JobResult, runJob, stopJobs, TURN } from './job.js'
+import { type JobData, type JobResult, runJob, stopJobs, TURN } from './job.js'
 import { BLOCK } from './job-count.js'
 
 /** A regular file to translate into another one by jobs, each reading and writing where its blocks are. */
-interface JobsRequest extends Translation {
+interface JobsRequest extends Translation, Pick<JobData, 'input'> {
   readonly jobs: number
   /** Told what the jobs have seen, to notice a layout of another boot. */
   readonly watch: TagWatch | undefined
-  readonly input: { readonly name: string; readonly fd: number; readonly size: number }
   readonly output: { readonly name: string; readonly fd: number; readonly position: number }
   /** Called with about the bytes dealt with so far, after each block of the first job. */
   onProgress(bytes: number): void
@@ -26,19 +25,7 @@ export async function runJobs(request: JobsRequest): Promise<JobResult> {
   const control = new Int32Array(new SharedArrayBuffer(12))
   const position = new BigInt64Array(new SharedArrayBuffer(8))
   position[0] = BigInt(output.position)
-  const data: JobData = {
-    input: input.fd,
-    output: output.fd,
-    size: input.size,
-    block: BLOCK,
-    plan,
-    format,
-    countAll,
-    gaps,
-    clues,
-    control,
-    position,
-  }
+  const data: JobData = { input, output, block: BLOCK, plan, format, countAll, gaps, clues, control, position }
   const pause = () => {
     request.onProgress(Math.min(input.size, Atomics.load(control, TURN) * BLOCK))
     return new Promise(setImmediate)
@@ -49,7 +36,7 @@ export async function runJobs(request: JobsRequest): Promise<JobResult> {
   // All of them are awaited, so that none writes any more when the first failure is passed on.
   const ends = await Promise.allSettled([own, ...others])
   return ends.reduce((sum: JobResult, end) => {
-    if (end.status === 'rejected') throw inWords(failureOf(end.reason), input.name, output.name)
+    if (end.status === 'rejected') throw end.reason
     if (end.value.tags !== undefined) request.watch?.add(end.value.tags)
     return { ...addCounts(sum, end.value), truncated: sum.truncated ?? end.value.truncated }
   }, newCounts())
@@ -62,23 +49,17 @@ function runInThread(data: JobData): Promise<JobResult> {
       workerData: { data, module: engineModule() },
     })
     let told = false
-    worker.once('message', ({ result, failure }: { result?: JobResult; failure?: JobFailure }) => {
+    worker.once('message', ({ result, failure }: { result?: JobResult; failure: string }) => {
       told = true
       if (result !== undefined) resolve(result)
-      else reject(failure)
+      else reject(new Failure(failure))
     })
     const fail = (error: unknown) => {
       if (told) return
       stopJobs(data.control)
-      reject(error)
+      reject(new Failure(`${data.input.name}: ${(error as Error).message}`))
     }
     worker.once('error', fail)
     worker.once('exit', () => fail(new Error('a thread ended before its work was done')))
   })
-}
-
-function inWords({ side, message, code }: JobFailure, inputName: string, outputName: string): Error {
-  if (side === 'read') return systemFailure('cannot read', inputName, { message, code })
-  if (side === 'write') return systemFailure('cannot write', outputName, { message, code })
-  return new Failure(`${inputName}: ${message}`)
 }

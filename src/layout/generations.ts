@@ -108,6 +108,7 @@ export function generationOf(kernelVersion: string): Generation {
     throw new HypvaError(
       'HYPVA_KERNEL_VERSION',
       `kernel: expected a version like 6.12 or 6.1.0-56-arm64, got ${describe(kernelVersion)}`,
+      { field: 'kernel' },
     )
   }
   const version = Number(match[1]) * 10_000 + Number(match[2])
@@ -115,6 +116,7 @@ export function generationOf(kernelVersion: string): Generation {
     throw new HypvaError(
       'HYPVA_KERNEL_VERSION',
       `kernel: ${describe(kernelVersion)} is RHEL's, whose 4.18 carries the layout of a later mainline kernel; give the generation (5.6) instead`,
+      { field: 'kernel' },
     )
   }
   const generation = GENERATIONS.findLast((name) => {
@@ -125,5 +127,6 @@ export function generationOf(kernelVersion: string): Generation {
   throw new HypvaError(
     'HYPVA_KERNEL_VERSION',
     `kernel: ${describe(kernelVersion)} is older than 3.11, the first with KVM on arm64`,
+    { field: 'kernel' },
   )
 }

@@ -331,7 +331,7 @@ describe('text that is no JSON', () => {
     ['{\n  "a": nope\n}', 2, 9],
     ['{"a": \'x\'}', 1, 7],
     ['[1,]', 1, 4],
-    ['[1,\n2', 2, 2],
+    ['[1,\n', 2, 1],
     ['}', 1, 1],
     ['\ufeff{}', 1, 1],
   ])('%j: line and column also where the engine tells none', (text, line, column) => {

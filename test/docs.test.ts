@@ -29,6 +29,12 @@ describe('docs/architecture.md', () => {
     expect(paths.filter((path) => !existsSync(join(ROOT, path)))).toEqual([])
   })
 
+  test('names tests that exist', () => {
+    const named = [...page.matchAll(/\btest\/[\w./-]+\.test\.ts\b/g)].map(([path]) => path)
+    expect(named.length).toBeGreaterThan(3)
+    expect(named.filter((path) => !existsSync(join(ROOT, path)))).toEqual([])
+  })
+
   test('names functions that a file named in the same paragraph declares', () => {
     const missing: string[] = []
     for (const paragraph of page.split(/\n\n|\n- /)) {

@@ -21,9 +21,11 @@ export function parseWord(text: string, max = U64_MAX): bigint {
   }
   // Up to 9 both readings agree, and nobody pads a decimal number with zeros.
   if (/^[1-9][0-9]+$/.test(text)) {
-    const decimal = text.length <= 20 ? formatU64(BigInt(text)) : 'its hexadecimal digits'
+    const decimal = BigInt(text)
+    if (decimal > max) throw new InvalidArgumentError(`${describe(text)} needs more than 64 bits.`)
+    const hex = text.length <= 16 ? `0x${text} or, for the decimal number, ` : ''
     throw new InvalidArgumentError(
-      `${describe(text)} may be hexadecimal or decimal: write 0x${text} or, for the decimal number, ${decimal}.`,
+      `${describe(text)} may be hexadecimal or decimal: write ${hex}${formatU64(decimal)}.`,
     )
   }
   const value = BigInt(/^0[xX]/.test(text) ? text : `0x${text}`)

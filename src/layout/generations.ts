@@ -114,6 +114,7 @@ export function generationOf(kernelVersion: string): Generation {
     throw new HypvaError(
       'HYPVA_KERNEL_VERSION',
       `kernel: expected a version like 6.12 or 6.1.0-56-arm64, got ${describe(kernelVersion)}`,
+      { field: 'kernel' },
     )
   }
   const version = versionNumber(kernelVersion)
@@ -121,6 +122,7 @@ export function generationOf(kernelVersion: string): Generation {
     throw new HypvaError(
       'HYPVA_KERNEL_VERSION',
       `kernel: ${describe(kernelVersion)} is RHEL's, whose 4.18 carries the layout of a later mainline kernel; give the generation (5.6) instead`,
+      { field: 'kernel' },
     )
   }
   const generation = GENERATIONS.findLast((name) => version >= versionNumber(name))
@@ -128,5 +130,6 @@ export function generationOf(kernelVersion: string): Generation {
   throw new HypvaError(
     'HYPVA_KERNEL_VERSION',
     `kernel: ${describe(kernelVersion)} is older than 3.11, the first with KVM on arm64`,
+    { field: 'kernel' },
   )
 }

@@ -72,7 +72,7 @@ function parseJson(text: unknown, what: string, code: HypvaErrorCode): unknown {
   }
 }
 
-/** The engine's message about broken JSON on one line, with line and column where the engine gives a position. */
+/** The engine's message about broken JSON on one line, with line and column. */
 function syntaxError(text: string, message: string): string {
   // Some messages quote a part of the text.
   const line = message.replace(
@@ -80,7 +80,30 @@ function syntaxError(text: string, message: string): string {
     (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
   const found = /^(.*?)(?: in JSON)? at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(line)
-  if (found === null) return line
-  const before = text.slice(0, Number(found[2])).split('\n')
-  return `line ${before.length}, column ${before.at(-1)!.length + 1}: ${found[1]}`
+  const position = found === null ? positionOf(text, message) : Number(found[2])
+  if (position === undefined) return line
+  const before = text.slice(0, position).split('\n')
+  return `line ${before.length}, column ${before.at(-1)!.length + 1}: ${found?.[1] ?? line}`
+}
+
+/** Where text is broken of which the engine's message tells no position. */
+function positionOf(text: string, message: string): number | undefined {
+  if (message === 'Unexpected end of JSON input') return text.length
+  if (!message.startsWith('Unexpected token ')) return undefined
+  // A part of the text that ends before the token only ends too early.
+  const broken = (length: number) => {
+    try {
+      JSON.parse(text.slice(0, length))
+      return false
+    } catch (error) {
+      return (error as Error).message.startsWith('Unexpected token ')
+    }
+  }
+  let [low, high] = [0, text.length]
+  while (low + 1 < high) {
+    const middle = Math.floor((low + high) / 2)
+    if (broken(middle)) high = middle
+    else low = middle
+  }
+  return low
 }

@@ -28,14 +28,7 @@ describe('every regular expression takes steps linear in the text', () => {
     // One is made of the names of fields, when a message is taken apart.
     expect(made.length).toBe(calls.filter((file) => !file.endsWith('recover.ts')).length)
     const sources = [...literals, ...made].map(({ source }) => source)
-    for (const part of [
-      'Hyp Offset: ',
-      'tag_lsb|tag_val',
-      'call trace',
-      '^v?(\\d{1,4})',
-      'hash table entries',
-      '^0x',
-    ]) {
+    for (const part of ['Hyp Offset: ', 'tag_lsb|tag_val', 'call trace', '^v?\\d{1,4}', 'hash table entries', '^0x']) {
       expect(sources.some((source) => source.includes(part))).toBe(true)
     }
   })

@@ -119,7 +119,7 @@ describe('four times the input is at most five times the work', () => {
     ['regions of banks', 100, (n) => [kernelRegions(banks(n)), hypRegions(banks(n))]],
     ['a picture of banks, as text', 100, (n) => renderText(banks(n))],
     ['a picture of banks, as SVG', 100, (n) => renderSvg(banks(n))],
-    ['a summary of banks', 100, (n) => new Census(banks(n))],
+    ['a summary of banks', 60, (n) => new Census(banks(n))],
     ['segments of banks', 100, (n) => compileSegments(banks(n), 'kernel', 'hyp')],
   ])('%s', (_, size, call) => expect(growth(size, call)).toBeLessThan(5))
 })

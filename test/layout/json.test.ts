@@ -326,6 +326,19 @@ describe('text that is no JSON', () => {
     expect(message).not.toContain('at position')
   })
 
+  test.each([
+    ['', 1, 1],
+    ['{\n  "a": nope\n}', 2, 9],
+    ['{"a": \'x\'}', 1, 7],
+    ['[1,]', 1, 4],
+    ['[1,\n', 2, 1],
+    ['}', 1, 1],
+    ['\ufeff{}', 1, 1],
+  ])('%j: line and column also where the engine tells none', (text, line, column) => {
+    const { message } = caught(() => parseLayout(text))
+    expect(message).toContain(`layout: not JSON: line ${line}, column ${column}: Unexpected `)
+  })
+
   test('engines that add line and column themselves do not say them twice', () => {
     const parse = vi.spyOn(JSON, 'parse').mockImplementation(() => {
       throw new SyntaxError("Expected ',' or '}' after property value in JSON at position 12 (line 2 column 5)")

@@ -98,7 +98,7 @@ const REFUSED: readonly (readonly [string, string])[] = [
   ['40000000', '"40000000" may be hexadecimal or decimal: write 0x40000000 or, for the decimal number, 0x2625a00.'],
   ['10', 'write 0x10 or, for the decimal number, 0xa.'],
   ['18446744073709551615', 'decimal: write 0xffffffffffffffff.'],
-  ['18446744073709551616', '"18446744073709551616" needs more than 64 bits.'],
+  ['18446744073709551617', '"18446744073709551617" needs more than 64 bits.'],
   ['0x10000000000000000', 'needs more than 64 bits'],
   ['nonsense', 'Expected a value like 0xffff000040000000, got "nonsense".'],
   ['0x', 'Expected a value like'],

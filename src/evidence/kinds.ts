@@ -1,22 +1,13 @@
 import type { FileFindings } from './facts.js'
 import { readCore } from './kinds/core.js'
-import { DebuggerReader, VARIABLES } from './kinds/debugger.js'
+import { DEBUGGER_WORDS, DebuggerReader } from './kinds/debugger.js'
 import { IomemReader } from './kinds/iomem.js'
 import { SymbolReader } from './kinds/kallsyms.js'
 import { LOG_WORDS, LogReader } from './kinds/log.js'
 import { PairReader } from './kinds/pairs.js'
 import type { PanicReader } from './kinds/panic.js'
 import { VmcoreinfoReader } from './kinds/vmcoreinfo.js'
-
-/** Reads the lines of one kind out of a text, and says in its findings what they amount to. */
-interface LineReader {
-  /** Takes a line; whether it is of this kind. */
-  line(text: string, number: number): boolean
-  /** Whether there was any such line. */
-  readonly found: boolean
-  /** Says what follows from all lines together. */
-  report?(): void
-}
+import type { LineReader } from './line-reader.js'
 
 /** A kind of evidence that is lines of text. */
 interface TextKind<Kind extends string = string> {
@@ -39,7 +30,7 @@ export const TEXT_KINDS = [
   textKind({
     kind: 'debugger',
     what: 'output of a debugger',
-    words: VARIABLES,
+    words: DEBUGGER_WORDS,
     reader: (findings) => new DebuggerReader(findings),
   }),
   textKind({

@@ -26,7 +26,7 @@ export class TextReaders {
 
   /** Says what follows from all lines together; of which kinds they were. */
   report(): EvidenceKind[] {
-    for (const { reader } of this.readers) reader.report?.()
+    for (const { reader } of this.readers) reader.report()
     return this.readers.flatMap(({ kind, reader }) => (reader.found ? [kind] : []))
   }
 

@@ -1,87 +1,72 @@
 import { hypOffsetOf, type PrintedPanic } from '../evidence/kinds/panic.js'
-import { linearOfPhys } from '../layout/address-space.js'
+import { convert, linkedImage } from '../layout/spaces.js'
 import type { HypLayout } from '../layout/types.js'
 import { vaBitsMinOfLinkBase } from '../symbols/link-base.js'
 import { wrap64 } from '../u64.js'
 import type { Places } from './decoded.js'
 
-/** No kernel image is larger; modules and the rest lie behind. */
+/** No kernel image is larger, in bytes. */
 const MOST_IMAGE = 1n << 28n
 const MOST_PHYS = 1n << 52n
 
 /**
- * The constants between the address spaces of one panic (docs/kernel-facts.md, 3), as far as log and layout tell them. Hyp Offset =
- * hyp_physvirt_offset + kimage_voffset - KASLR offset, so of these four any three give the other.
+ * Places the addresses of one panic, with the constants that log and layout give (docs/kernel-facts.md, 3). Hyp Offset =
+ * hyp_physvirt_offset + kimage_voffset - KASLR offset, so any three of these four give the fourth.
  */
 export class AddressFacts {
   readonly hypOffset: bigint | undefined
-  /** Hyp Offset is not in the log, but follows from where the panic was and PC. */
+  /** Hyp Offset is not in the log, but follows from the address of the panic and PC. */
   readonly hypOffsetDerived: boolean
-  readonly kaslrOffset: bigint | undefined
   readonly linkBase: bigint | undefined
-  readonly kimageVoffset: bigint | undefined
-  readonly hypPhysvirtOffset: bigint | undefined
   readonly layout: Partial<HypLayout>
+  /** The layout's offsets, completed by the log; without the linear map, whose formulas hold for linear addresses only. */
+  readonly offsets: Pick<HypLayout, 'kaslrOffset' | 'kimageVoffset' | 'hypPhysvirtOffset'>
 
   constructor(printed: PrintedPanic, layout: Partial<HypLayout>) {
-    const kaslrOffset = printed.kaslrOffset ?? layout.kaslrOffset
+    const { kaslrOffset = layout.kaslrOffset, linkBase, at, ps, pc } = printed
     const { kimageVoffset, hypPhysvirtOffset, image } = layout
-    const { at, ps, pc } = printed
-    let hypOffset = printed.hypOffset
-    if (hypOffset === undefined && at !== undefined && ps !== undefined && pc !== undefined) {
-      hypOffset = hypOffsetOf(at.address, ps, pc)
-    }
-    this.hypOffsetDerived = printed.hypOffset === undefined && hypOffset !== undefined
-    if (hypOffset === undefined && kaslrOffset !== undefined) {
-      if (kimageVoffset !== undefined && hypPhysvirtOffset !== undefined) {
-        hypOffset = wrap64(hypPhysvirtOffset + kimageVoffset - kaslrOffset)
-      }
-    }
+    const known = { kaslrOffset, kimageVoffset, hypPhysvirtOffset, image } as HypLayout
+    const derived = at && ps !== undefined && pc !== undefined ? hypOffsetOf(at.address, ps, pc) : undefined
     this.layout = layout
-    this.kaslrOffset = kaslrOffset
-    this.hypOffset = hypOffset
-    this.linkBase =
-      printed.linkBase ??
-      (image !== undefined && kaslrOffset !== undefined ? wrap64(image.start - kaslrOffset) : undefined)
-    const runtime = hypOffset !== undefined && kaslrOffset !== undefined ? wrap64(hypOffset + kaslrOffset) : undefined
-    this.kimageVoffset =
-      kimageVoffset ??
-      (runtime !== undefined && hypPhysvirtOffset !== undefined ? wrap64(runtime - hypPhysvirtOffset) : undefined)
-    this.hypPhysvirtOffset =
-      hypPhysvirtOffset ??
-      (runtime !== undefined && kimageVoffset !== undefined ? wrap64(runtime - kimageVoffset) : undefined)
+    this.hypOffset = printed.hypOffset ?? derived ?? convert(known, 'hyp', 'link', 0n)
+    this.hypOffsetDerived = printed.hypOffset === undefined && derived !== undefined
+    this.linkBase = linkBase ?? linkedImage(known)?.start
+    const runtime = this.hypOffset === undefined ? undefined : convert(known, 'link', 'image', this.hypOffset)
+    const other = kimageVoffset ?? hypPhysvirtOffset
+    const missing = runtime === undefined || other === undefined ? undefined : wrap64(runtime - other)
+    this.offsets = {
+      kaslrOffset,
+      kimageVoffset: kimageVoffset ?? missing,
+      hypPhysvirtOffset: hypPhysvirtOffset ?? missing,
+    } as HypLayout
   }
 
   /** A hyp VA of EL2's linear memory, which the image's text is part of. */
   ofHyp(hyp: bigint): Places {
-    const { hypPhysvirtOffset, hypOffset, kaslrOffset } = this
+    const { hypOffset, offsets } = this
     const link = hypOffset === undefined ? undefined : wrap64(hyp + hypOffset)
-    const inImage = link !== undefined && this.inImage(link)
-    const phys = hypPhysvirtOffset === undefined ? undefined : wrap64(hyp + hypPhysvirtOffset)
-    return {
-      hyp,
-      ...(inImage && { link }),
-      ...(inImage && kaslrOffset !== undefined && { image: wrap64(link + kaslrOffset) }),
-      ...this.physical(phys),
-    }
+    const physical = this.physical(convert(offsets, 'hyp', 'phys', hyp))
+    if (link === undefined || !this.inImage(link)) return { hyp, ...physical }
+    const image = convert(offsets, 'link', 'image', link)
+    return { hyp, link, ...(image !== undefined && { image }), ...physical }
   }
 
   /** A kernel address: linear or image. */
   ofKernel(address: bigint, hpfarPage?: bigint): Places {
-    const { kaslrOffset, kimageVoffset, hypPhysvirtOffset, hypOffset } = this
-    const link = kaslrOffset === undefined ? undefined : wrap64(address - kaslrOffset)
+    const { hypOffset, offsets } = this
+    const link = convert(offsets, 'image', 'link', address)
     if (link !== undefined && this.inImage(link)) {
-      const phys = kimageVoffset === undefined ? undefined : wrap64(address - kimageVoffset)
       const hyp = hypOffset === undefined ? undefined : wrap64(link - hypOffset)
-      return { image: address, link, ...(hyp !== undefined && { hyp }), ...this.physical(phys) }
+      const physical = this.physical(convert(offsets, 'image', 'phys', address))
+      return { image: address, link, ...(hyp !== undefined && { hyp }), ...physical }
     }
     const phys = this.physOfLinear(address, hpfarPage)
     if (phys === undefined) return {}
-    const hyp = hypPhysvirtOffset === undefined ? undefined : wrap64(phys - hypPhysvirtOffset)
+    const hyp = convert(offsets, 'phys', 'hyp', phys)
     return { linear: address, phys, ...(hyp !== undefined && { hyp }) }
   }
 
-  /** Whether a link-time address lies in the kernel image; without its size, where one can reach. */
+  /** Whether a link-time address lies in the kernel image, or, if its size is not known, in the largest possible image. */
   inImage(link: bigint): boolean {
     const { linkBase, layout } = this
     if (linkBase === undefined) return link >> 55n === 0x1ffn
@@ -91,21 +76,19 @@ export class AddressFacts {
 
   private physical(phys: bigint | undefined): Places {
     if (phys === undefined || phys >= MOST_PHYS) return {}
-    const { pageOffset, physOffset } = this.layout
-    if (pageOffset === undefined || physOffset === undefined) return { phys }
-    return { phys, linear: linearOfPhys(pageOffset, physOffset, phys) }
+    const linear = convert(this.layout, 'phys', 'linear', phys)
+    return { phys, ...(linear !== undefined && { linear }) }
   }
 
-  /** phys = linear - PAGE_OFFSET + PHYS_OFFSET, where the log leaves PAGE_OFFSET open by what makes sense, or what HPFAR says. */
+  /** Physical address of a linear one. If several PAGE_OFFSETs are possible, HPFAR decides, or else which address can exist. */
   private physOfLinear(address: bigint, hpfarPage: bigint | undefined): bigint | undefined {
-    const { physOffset } = this.layout
-    if (physOffset === undefined) return undefined
+    const { layout } = this
     const found = this.pageOffsets().flatMap((pageOffset) => {
       if (address < pageOffset || address >= this.pageEnd(pageOffset)) return []
-      const phys = wrap64(address - pageOffset + physOffset)
-      return phys < MOST_PHYS ? [phys] : []
+      const phys = convert({ ...layout, pageOffset }, 'linear', 'phys', address)
+      return phys !== undefined && phys < MOST_PHYS ? [phys] : []
     })
-    // RAM beyond 2^48 is rare enough to prefer what lies below.
+    // RAM beyond 2^48 is rare: prefer an address below.
     return (
       found.find((phys) => hpfarPage !== undefined && phys >> 12n === hpfarPage >> 12n) ??
       found.find((phys) => phys < 1n << 48n) ??
@@ -113,10 +96,7 @@ export class AddressFacts {
     )
   }
 
-  /**
-   * Where the linear map ends at the latest: -(2^(VA_BITS_MIN - 1)); vmalloc, modules and the image lie above. Up to 5.3 it is the
-   * top half.
-   */
+  /** The highest possible end of the linear map: -(2^(VA_BITS_MIN - 1)), or 2^64 up to 5.3, where it is the top half. */
   private pageEnd(pageOffset: bigint): bigint {
     const { layout, linkBase } = this
     const linked = linkBase === undefined ? undefined : vaBitsMinOfLinkBase(linkBase)
@@ -125,7 +105,7 @@ export class AddressFacts {
     return pageOffset < end ? end : 1n << 64n
   }
 
-  /** PAGE_OFFSET, or those it may be: -(2^VA_BITS), VA_BITS being VA_BITS_MIN or 52 since 5.11. */
+  /** PAGE_OFFSET, or the values it may have: -(2^VA_BITS), where VA_BITS is VA_BITS_MIN or, since 5.11, 52. */
   private pageOffsets(): bigint[] {
     const { layout, linkBase } = this
     if (layout.pageOffset !== undefined) return [layout.pageOffset]

@@ -13,8 +13,7 @@ import type { DecodedPanic, DecodeOptions } from './decoded.js'
 import { diagnose } from './diagnose.js'
 import { decodeEsr, decodePar, decodePs, hpfarPage } from './esr.js'
 import { recognise } from './instructions.js'
-import { Names } from './naming.js'
-import { PanicSymbols } from './panic-symbols.js'
+import { Names, PanicSymbols } from './naming.js'
 import { farOf, hpfarOf, pcOf, vcpuOf } from './registers.js'
 import { unknownOf } from './unknown.js'
 
@@ -95,7 +94,7 @@ function decodeOne(
   const facts = new AddressFacts(printed, layout)
   if (facts.hypOffsetDerived) {
     notes.push(
-      `Hyp Offset is not in the log; ${formatU64(facts.hypOffset!)} is derived: the address of the panic less PC`,
+      `Hyp Offset is not in the log; hypva computes ${formatU64(facts.hypOffset!)} from the address of the panic minus PC`,
     )
   }
   const named = [...(printed.at ? [printed.at] : []), ...printed.backtrace]

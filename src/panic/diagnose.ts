@@ -5,8 +5,7 @@ import type { AddressFacts } from './addresses.js'
 import type { DecodedPanic, Diagnosis, DiagnosisKind } from './decoded.js'
 import { isTranslationFault } from './esr.js'
 import { accessesStack } from './instructions.js'
-import type { Running } from './naming.js'
-import { isFunction, printedSymbol } from './printed-symbol.js'
+import { isFunction, printedSymbol, type Running } from './naming.js'
 
 /** What the rules look at. */
 interface Subject extends Omit<DecodedPanic, 'diagnoses' | 'unknown' | 'needs'> {
@@ -79,7 +78,7 @@ const RULES: readonly Rule[] = [
       const what = image !== undefined ? 'an image' : linear !== undefined ? 'a linear-map' : 'a kernel'
       const meant =
         hyp !== undefined
-          ? `meant was ${formatU64(hyp)}`
+          ? `the hyp address ${formatU64(hyp)} was meant`
           : layout.tagLsb === undefined
             ? 'a layout tells which hyp address was meant'
             : 'the layout does not tell which hyp address was meant'
@@ -91,7 +90,7 @@ const RULES: readonly Rule[] = [
     certain: false,
     when: (panic) => hypFault(panic) && panic.far!.value < NULL_PAGE && panic.esr!.abort!.kind !== 'instruction',
     cause: ({ far, esr }) =>
-      `a NULL pointer, ${esr!.abort!.write ? 'written' : 'read'} at offset ${formatU64(far!.value)}`,
+      `a NULL pointer: EL2 ${esr!.abort!.write ? 'wrote' : 'read'} at offset ${formatU64(far!.value)}`,
   },
   {
     kind: 'stack-overflow',
@@ -111,7 +110,7 @@ const RULES: readonly Rule[] = [
     certain: false,
     when: (panic) => mayLeaveStack(panic) && inPrivate(panic) && (onStack(panic) || inGuard(panic)),
     cause: ({ far }) =>
-      `FAR ${formatU64(far!.value)} lies in the private range, where the hyp stacks are, on an unmapped page that a guard page would be: probably an overflow of the hyp stack`,
+      `FAR ${formatU64(far!.value)} lies in the private range, where the hyp stacks are, on an unmapped page, as a guard page is: probably an overflow of the hyp stack`,
   },
   {
     kind: 'stack-overflow',

@@ -1,7 +1,28 @@
 import type { PrintedAddress } from '../evidence/kinds/panic.js'
-import { formatName, isPrinted, type Located, type NameOptions, type SymbolTable } from '../symbols/table.js'
-import type { DecodedPanic, NamedPlace } from './decoded.js'
-import { type PrintedSymbol, printedSymbol } from './printed-symbol.js'
+import { joinSymbols } from '../symbols/join.js'
+import { type Printed, placeAtLink } from '../symbols/place.js'
+import { formatName, isNvhe, isPrinted, type Located, type NameOptions, type SymbolTable } from '../symbols/table.js'
+import type { AddressFacts } from './addresses.js'
+import type { DecodedPanic, DecodeOptions, NamedPlace } from './decoded.js'
+
+/** The parts of a symbol that a log prints. */
+interface PrintedSymbol {
+  /** With the prefix of the nVHE object, if it has one. */
+  readonly name: string
+  readonly offset: bigint
+  readonly size: bigint
+}
+
+/** Takes `NAME+0xOFFSET/0xSIZE` apart; undefined for anything else. */
+export function printedSymbol(text: string): PrintedSymbol | undefined {
+  const [, name, offset, size] = /^(\S+)\+0x([0-9a-f]{1,16})\/0x([0-9a-f]{1,16})/.exec(text) ?? []
+  return name === undefined ? undefined : { name, offset: BigInt(`0x${offset}`), size: BigInt(`0x${size}`) }
+}
+
+/** Whether a symbol is the function of this name, in the nVHE object or outside of it. */
+export function isFunction(symbol: PrintedSymbol | undefined, name: string): boolean {
+  return symbol?.name === name || symbol?.name === `__kvm_nvhe_${name}`
+}
 
 /** Whose code an address is: the hypervisor's, or the host kernel's. */
 export type Owner = 'hyp' | 'host'
@@ -21,11 +42,7 @@ export class Names {
   readonly given: boolean
   private readonly options: NameOptions
 
-  constructor(
-    table: SymbolTable | undefined,
-    withoutHyp: string | undefined,
-    options: NameOptions & { readonly symbols?: readonly SymbolTable[] },
-  ) {
+  constructor(table: SymbolTable | undefined, withoutHyp: string | undefined, options: DecodeOptions) {
     this.table = table
     this.withoutHyp = withoutHyp
     this.given = options.symbols !== undefined && options.symbols.length > 0
@@ -88,5 +105,35 @@ export class Names {
 
   private format(found: Located | undefined): string | undefined {
     return found && formatName(found, this.options)
+  }
+}
+
+/** The tables that have symbols of the kernel itself, for all panics of a log. Joins them once for each set of shifts. */
+export class PanicSymbols {
+  /** `nvhe`: the table has the hypervisor's symbols. */
+  private readonly tables: readonly { readonly table: SymbolTable; readonly nvhe: boolean }[]
+  private readonly joined = new Map<string, SymbolTable>()
+
+  constructor(tables: readonly SymbolTable[]) {
+    this.tables = tables
+      .filter(({ modules, names }) => modules.some((module, i) => module === undefined && names[i] !== ''))
+      .map((table) => ({ table, nvhe: table.names.some(isNvhe) }))
+  }
+
+  /**
+   * Joins the tables at link-time addresses; adds a note for each that is of another boot.
+   * @throws HypvaError `HYPVA_SYMBOLS` for a table of another kernel, with what gave it away
+   */
+  tableFor(facts: AddressFacts, printed: readonly Printed[], notes: string[]): SymbolTable | undefined {
+    if (this.tables.length === 0) return undefined
+    const placed = this.tables.map(({ table, nvhe }) => ({
+      table,
+      ...placeAtLink(table, nvhe, facts.linkBase, facts.offsets.kaslrOffset, printed),
+    }))
+    notes.push(...placed.flatMap(({ note }) => note ?? []))
+    const key = placed.map(({ shift }) => shift).join()
+    const table = this.joined.get(key) ?? joinSymbols(placed)
+    this.joined.set(key, table)
+    return table
   }
 }

@@ -1,10 +1,10 @@
 import type { PrintedAddress, PrintedPanic } from '../evidence/kinds/panic.js'
+import { convert } from '../layout/spaces.js'
 import { wrap64 } from '../u64.js'
 import type { AddressFacts } from './addresses.js'
 import type { DecodedFar, DecodedHpfar, DecodedPanic, FarKind, NamedPlace, Places } from './decoded.js'
 import { type ProgramStatus, type Syndrome, setsFar } from './esr.js'
-import type { Names, Owner, Running } from './naming.js'
-import { isFunction, printedSymbol } from './printed-symbol.js'
+import { isFunction, type Names, type Owner, printedSymbol, type Running } from './naming.js'
 
 /** Whether a vCPU was running, by VCPU. */
 export function ranVcpu({ vcpu, vcpuHashed }: Pick<PrintedPanic, 'vcpu' | 'vcpuHashed'>): boolean {
@@ -33,7 +33,7 @@ export function pcOf(
   }
   if (value >> 55n !== 0n && facts.hypOffset === undefined) {
     // Without nVHE there is no Hyp Offset: the host runs at EL2 and the PC is the kernel's own.
-    const link = facts.kaslrOffset === undefined ? undefined : wrap64(value - facts.kaslrOffset)
+    const link = convert(facts.offsets, 'image', 'link', value)
     return { value, of: 'vhe', image: value, ...(link !== undefined && { link }), ...pcNames(link, at, names, 'host') }
   }
   const places = facts.ofHyp(value)
@@ -96,7 +96,7 @@ function hypPlaces(facts: AddressFacts, hyp: bigint): Places {
 }
 
 function farKind({ printed, esr, ps, running }: FarContext): { kind: FarKind; text: string } {
-  if (esr === undefined) return { kind: 'unknown', text: 'ESR is not in the log, so what set FAR is not known' }
+  if (esr === undefined) return { kind: 'unknown', text: 'ESR is not in the log, so it is not known what set FAR' }
   const { abort, exceptionClass } = esr
   if (abort !== undefined && !abort.farValid) {
     return { kind: 'stale', text: `${exceptionClass.text}, ${abort.text}: FnV says that FAR is not valid` }

@@ -32,10 +32,13 @@ export function unknownOf(
   if (facts.hypOffset === undefined && pc?.of === 'hyp') {
     layout('link-time addresses of PC: "Hyp Offset:" is not in the log (kernels up to 5.11 do not print it)')
   }
-  if (facts.kaslrOffset === undefined && pc?.link !== undefined) {
+  if (facts.offsets.kaslrOffset === undefined && pc?.link !== undefined) {
     layout('run-time addresses: "Kernel Offset:" is not in the log')
   }
-  if (facts.hypPhysvirtOffset === undefined && (pc?.of === 'hyp' || (!printed.vcpuHashed && ranVcpu(printed)))) {
+  if (
+    facts.offsets.hypPhysvirtOffset === undefined &&
+    (pc?.of === 'hyp' || (!printed.vcpuHashed && ranVcpu(printed)))
+  ) {
     list.push({
       text: 'physical and linear addresses of PC and VCPU: they need kimage_voffset or the tag; supply a layout, recovered from this log with the vmcoreinfo and /proc/iomem of that boot',
       need: 'layout',

@@ -122,7 +122,8 @@ export interface Printed {
 export function placeAtLink(
   table: SymbolTable,
   nvhe: boolean,
-  { linkBase, kaslrOffset }: { readonly linkBase: bigint | undefined; readonly kaslrOffset: bigint | undefined },
+  linkBase: bigint | undefined,
+  kaslrOffset: bigint | undefined,
   printed: readonly Printed[],
 ): { readonly shift: bigint; readonly note?: string } {
   const head = headOf(table)

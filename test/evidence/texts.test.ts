@@ -22,7 +22,7 @@ describe('a debugger’s words', () => {
     expect(conflicts).toEqual([])
     expect(layout).toMatchObject({ tagLsb: 35, tagVal: 0x1e83n, vaMask: 0x7ffffffffn })
   })
-  test('values without names', () => expect(notes('$1 = 35\n$2 = 0x1e83')).toMatch(/without the names/))
+  test('values without names', () => expect(notes('$1 = 35\n$2 = 0x1e83')).toMatch(/without names/))
   test('mask and tag_lsb disagree', () => {
     const { conflicts } = recover('va_mask = 0xffff\ntag_lsb = 35\ntag_val = 1')
     expect(conflicts.map(({ field }) => field).sort()).toEqual(['tagLsb', 'vaMask'])

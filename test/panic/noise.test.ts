@@ -93,7 +93,7 @@ test.each(['p73-stackoverflow2', 'hyppanic-4k39-null', 'p61-prot-host-hypmem'])(
     const [panic] = decodePanics(cut) as [DecodedPanic]
     expect(panic.printed.hypOffset).toBeUndefined()
     expect(panic.notes).toEqual([
-      `Hyp Offset is not in the log; 0x${whole.printed.hypOffset!.toString(16)} is derived: the address of the panic less PC`,
+      `Hyp Offset is not in the log; hypva computes 0x${whole.printed.hypOffset!.toString(16)} from the address of the panic minus PC`,
     ])
     expect(panic.pc).toEqual(whole.pc)
     expect(panic.layout).toEqual(whole.layout)

@@ -196,7 +196,7 @@ describe('diagnoses', () => {
     const { far, diagnoses } = of('evidence/d61-kaslr')
     const { va_mask, tag } = boot.observed
     const meant = (far!.value & BigInt(va_mask)) | BigInt(tag)
-    expect(diagnoses[0]!.text).toContain(`meant was 0x${meant.toString(16)}`)
+    expect(diagnoses[0]!.text).toContain(`the hyp address 0x${meant.toString(16)} was meant`)
   })
 
   test('a vmalloc address at EL2 is a missing kern_hyp_va too, but no linear address, and none was meant', () => {

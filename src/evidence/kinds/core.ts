@@ -1,31 +1,29 @@
 import { HypvaError } from '../../errors.js'
-import type { ByteSource } from '../../source.js'
-import { bytesSource, forEachLine, readFully, reason } from '../../source.js'
+import { inOrder, sizeOf, united, within } from '../../layout/ranges.js'
+import { type ByteSource, bytesSource, forEachLine, readFully, reason } from '../../source.js'
 import { vaBitsMinOfLinkBase } from '../../symbols/link-base.js'
-import type { Range } from '../../u64.js'
-import { formatU64, wrap64 } from '../../u64.js'
+import { formatU64, type Range, wrap64 } from '../../u64.js'
 import type { Fact, FileFindings, Quantity } from '../facts.js'
 import { HostMemory, isLiveCore, SURELY_HOST, type SymbolAddresses } from '../host-memory.js'
 import { kernelKind } from '../kernel-address.js'
 import { PatchScanner } from '../patch-scan.js'
 import { isVheText, perCpuReads } from '../vhe.js'
-import { sayVariable } from './debugger.js'
 import { type CoreSegment, type ElfCore, readElfCore } from './elf-core.js'
-import { KERNEL_VARIABLES } from './kallsyms.js'
 import { reportScan, scanMemory } from './memory.js'
+import { sayVariable, VARIABLES } from './variables.js'
 import { VmcoreinfoReader } from './vmcoreinfo.js'
 
-/** Text of any kernel ends this far above its start. */
+/** No kernel's text is larger, in bytes. */
 const TEXT_SPAN = 1 << 26
-/** Bytes of an instruction, and of a sequence less one. */
+/** Bytes of an instruction, and of all but the first instruction of a patched sequence. */
 const WORD = 4
 const OVERLAP = 16
-/** Segments of the image that are looked at for VHE: there is one, unless the headers are made up. */
+/** How many segments of the image hypva checks for VHE. A real core has one; made-up headers can list any number. */
 const MOST_IMAGES = 4
-/** Less memory than this no host of KVM has: headers that list less are a cut of a core. */
+/** Every KVM host has at least this much memory. Headers that list less belong to an excerpt of a core. */
 const LEAST_RAM = 1n << 25n
 
-/** `either`: of the image or of the linear map, nothing tells which. */
+/** `either`: image or linear map, but the address does not show which. */
 type SegmentKind = 'image' | 'linear' | 'physical' | 'either'
 
 interface KnownSegment extends CoreSegment {
@@ -35,8 +33,8 @@ interface KnownSegment extends CoreSegment {
 }
 
 /**
- * Reads an ELF core: VMCOREINFO, what the program headers say, the kernel's variables where symbols tell their places, and its text.
- * @throws HypvaError `HYPVA_LIVE` when all of a running kernel's memory is to be scanned
+ * Reads an ELF core: VMCOREINFO, the program headers, the kernel's text and, where symbols give their addresses, its variables.
+ * @throws HypvaError `HYPVA_LIVE` for an exhaustive scan of a running kernel's memory
  */
 export function readCore(
   source: ByteSource,
@@ -76,7 +74,7 @@ export function readCore(
   reportScan(scanner, findings, 'physical address')
 }
 
-/** Scans the kernel's text, and then all other memory unless the text has settled the matter. */
+/** Scans the kernel's text, and then all other memory unless the text has settled the tag. */
 function scanSegments(
   source: ByteSource,
   segments: readonly KnownSegment[],
@@ -84,14 +82,14 @@ function scanSegments(
   exhaustive: boolean,
   findings: FileFindings,
 ): void {
-  // By the place of the words in the file: a segment at an odd offset has others than its neighbour.
+  // One set for each alignment: a segment at an odd file offset reads other words than its neighbour.
   const seen = Array.from({ length: WORD }, () => new Seen())
   const enough = () => !exhaustive && scanner.overwhelming
   const scan = (ranges: readonly ScanRange[]) => {
     for (const { segment, from, length } of ranges) {
       const start = segment.offset + from
       for (const piece of seen[start % WORD]!.add(start, start + length)) {
-        // A sequence may begin in what was seen and end here, or begin here and end there.
+        // A sequence may cross the border to bytes that were scanned before.
         const begin = Math.max(start, piece.start - ((piece.start - start) % WORD) - OVERLAP)
         const end = Math.min(start + length, piece.end + OVERLAP)
         scanner.scan(source, begin, end - begin, segment.physical + BigInt(begin - segment.offset), enough)
@@ -102,13 +100,13 @@ function scanSegments(
   const { text, rest } = scanOrder(segments, findings)
   scan(text)
   if (enough()) return
-  // A guest of a host with VHE may have patched text of its own in the memory that follows.
+  // The rest of a VHE host's memory may contain a guest's own patched text: do not scan it.
   const shown = text.slice(0, MOST_IMAGES)
   if (!exhaustive && scanner.groups.length === 0 && shown.some((range) => sayVhe(source, range, findings))) return
   scan(rest)
 }
 
-/** Says that the host runs with VHE, if its text shows it. */
+/** Records mode vhe if the host's text shows it. */
 function sayVhe(source: ByteSource, { segment, from, length }: ScanRange, findings: FileFindings): boolean {
   const reads = perCpuReads(source, segment.offset + from, Math.min(length, Number(SURELY_HOST)))
   if (!isVheText(reads)) return false
@@ -119,8 +117,8 @@ function sayVhe(source: ByteSource, { segment, from, length }: ScanRange, findin
 }
 
 /**
- * Reads of a running kernel only what the host surely owns: its text up to where the hypervisor's begins, no further than until two
- * patched sequences agree, and variables in pages without anything of EL2.
+ * Reads only such memory of a running kernel as the host is sure to own: variables in pages without EL2 symbols, and the text
+ * before the hypervisor's, where the scan stops as soon as two patched sequences agree.
  */
 function readLive(
   source: ByteSource,
@@ -137,7 +135,7 @@ function readLive(
   )
   if (stext === undefined || image === undefined) {
     findings.note(
-      'no memory was read: nothing tells which part of it is the kernel image; /proc/kallsyms read as root does',
+      'hypva read no memory, because it does not know where the kernel image is: add /proc/kallsyms, read as root',
     )
     return
   }
@@ -153,16 +151,16 @@ function readLive(
   scan(range(stext, sure))
   if (scanner.agreed || (scanner.groups.length === 0 && sayVhe(source, range(stext, sure), findings))) return
   if (sure < host.textEnd) scan(range(sure - BigInt(OVERLAP), host.textEnd))
-  // What could not be read is said elsewhere, and may have held them.
+  // Unreadable bytes have a note of their own, and may have contained the sequences.
   if (scanner.groups.length > 0 || scanner.unpatched !== undefined || scanner.unreadable > 0) return
   findings.note(
     host.by === undefined
-      ? 'no patched kern_hyp_va sequence in the first MiB of kernel text; only /proc/kallsyms tells where the hypervisor begins behind it: give that file as well, no copy of it (root, kernel.kptr_restrict at 0 or 1)'
+      ? 'no patched kern_hyp_va sequence in the first MiB of kernel text. Only /proc/kallsyms tells where the hypervisor begins after that: add that file itself, not a copy (root, kernel.kptr_restrict at 0 or 1)'
       : "no kern_hyp_va sequence in the host's text, patched or not: this kernel is probably built without KVM, or older than 4.17",
   )
 }
 
-/** A note is filled up with NULs. */
+/** Removes the NULs that pad a note. */
 function withoutNuls(text: string): string {
   let end = text.length
   while (end > 0 && text.charCodeAt(end - 1) === 0) end--
@@ -174,12 +172,12 @@ interface FileRange {
   readonly end: number
 }
 
-/** What was read of a file already: program headers may show the same bytes any number of times. */
+/** The parts of a file that were read before: any number of program headers can list the same bytes. */
 class Seen {
-  /** Ascending, not touching. */
+  /** Ascending, with gaps between them. */
   private readonly ranges: FileRange[] = []
 
-  /** Adds a range: the parts of it that are new. */
+  /** Adds a range and returns the parts of it that are new. */
   add(start: number, end: number): FileRange[] {
     if (start >= end) return []
     const { ranges } = this
@@ -211,7 +209,7 @@ function fact<Q extends Quantity>(findings: FileFindings, field: Q): Fact<Q>['va
   return (findings.facts.find((known) => known.field === field) as Fact<Q> | undefined)?.value
 }
 
-/** Tells image, linear and plain physical segments apart; those that are no memory are left out. */
+/** Sorts the segments into image, linear map and plain physical memory; drops those that are not memory. */
 function classify(core: ElfCore, symbols: readonly SymbolAddresses[], findings: FileFindings): readonly KnownSegment[] {
   const voffset = fact(findings, 'kimageVoffset')
   const base = fact(findings, 'linkBase')
@@ -237,7 +235,7 @@ function classify(core: ElfCore, symbols: readonly SymbolAddresses[], findings: 
   return decideEither(segments)
 }
 
-/** Run-time address of _text by a table. */
+/** The run-time address that a table gives _text, or _stext if it lacks _text. */
 function textAddress({ linkTime, addresses }: SymbolAddresses, findings: FileFindings): bigint | undefined {
   const text = addresses.get('_text') ?? addresses.get('_stext')
   const shift = linkTime ? fact(findings, 'kaslrOffset') : 0n
@@ -245,8 +243,9 @@ function textAddress({ linkTime, addresses }: SymbolAddresses, findings: FileFin
 }
 
 /**
- * Segments that their addresses leave open. Those of one constant are of one kind. The image is mapped above the linear map, so of two
- * constants for the same memory the higher is the image's; not so when there are more, as in a dump that has vmalloc memory too.
+ * Decides the segments whose address fits both image and linear map. Segments with the same difference between virtual and physical
+ * address are of the same kind. If exactly two differences occur and both map the same memory, the higher one is the image's, which lies
+ * above the linear map. With more than two this proves nothing: the dump then has vmalloc memory, too.
  */
 function decideEither(segments: readonly KnownSegment[]): readonly KnownSegment[] {
   const shift = ({ virtual, physical }: KnownSegment) => wrap64(virtual - physical)
@@ -259,7 +258,7 @@ function decideEither(segments: readonly KnownSegment[]): readonly KnownSegment[
   const constants = [...kinds.keys()].sort((a, b) => (a < b ? -1 : 1))
   if (constants.length === 2) {
     const [low, high] = constants as [bigint, bigint]
-    const ranges = (constant: bigint) => merged(segments.filter((segment) => shift(segment) === constant))
+    const ranges = (constant: bigint) => memoryOf(segments.filter((segment) => shift(segment) === constant))
     if (meet(ranges(low), ranges(high)) && kinds.get(high) !== 'linear' && kinds.get(low) !== 'image') {
       kinds.set(low, 'linear')
       kinds.set(high, 'image')
@@ -270,7 +269,7 @@ function decideEither(segments: readonly KnownSegment[]): readonly KnownSegment[
   )
 }
 
-/** Whether two ascending lists of ranges have anything in common. */
+/** Whether two ascending lists of ranges overlap anywhere. */
 function meet(a: readonly Range[], b: readonly Range[]): boolean {
   let j = 0
   for (const { start, end } of a) {
@@ -302,23 +301,13 @@ function sayHeaders(segments: readonly KnownSegment[], findings: FileFindings): 
     const rule = 'segment of the linear map: virtual - physical address'
     findings.say('linearShift', wrap64(linear.virtual - linear.physical), `segment ${linear.index}`, rule)
   }
-  const ram = merged(segments.filter(({ kind }) => kind !== 'image'))
-  const total = ram.reduce((sum, { start, end }) => sum + (end - start), 0n)
-  if (total >= LEAST_RAM) findings.say('coreRam', ram, 'program headers', 'memory that the program headers list')
+  const ram = memoryOf(segments.filter(({ kind }) => kind !== 'image'))
+  if (sizeOf(ram) >= LEAST_RAM) findings.say('coreRam', ram, 'program headers', 'memory that the program headers list')
 }
 
-function merged(segments: readonly KnownSegment[]): Range[] {
-  const sorted = segments
-    .map(({ physical, memorySize }) => ({ start: physical, end: physical + memorySize }))
-    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
-  const result: Range[] = []
-  for (const range of sorted) {
-    const last = result.at(-1)
-    if (last !== undefined && range.start <= last.end) {
-      if (range.end > last.end) result[result.length - 1] = { start: last.start, end: range.end }
-    } else result.push(range)
-  }
-  return result
+/** The physical memory that segments show. */
+function memoryOf(segments: readonly KnownSegment[]): Range[] {
+  return united(inOrder(segments.map(({ physical, memorySize }) => ({ start: physical, end: physical + memorySize }))))
 }
 
 interface ScanRange {
@@ -327,30 +316,20 @@ interface ScanRange {
   readonly length: number
 }
 
-/** Kernel text first: the image's segments, or where the image is in memory; then everything that was not seen yet. */
+/** Splits the memory into kernel text, to be scanned first, and the rest, without what the image's segments already show. */
 function scanOrder(
   segments: readonly KnownSegment[],
   findings: FileFindings,
 ): { readonly text: ScanRange[]; readonly rest: ScanRange[] } {
   const whole = (segment: KnownSegment): ScanRange => ({ segment, from: 0, length: segment.fileSize })
   const image = segments.filter(({ kind }) => kind === 'image')
-  // By start, each with the farthest end of those that start no higher: what lies in one of them is not read again.
-  const seen = image
-    .map(({ physical, fileSize }) => ({ start: physical, end: physical + BigInt(fileSize) }))
-    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
-  for (let i = 1; i < seen.length; i++) if (seen[i - 1]!.end > seen[i]!.end) seen[i]!.end = seen[i - 1]!.end
-  const inImage = (start: bigint, end: bigint) => {
-    let count = 0
-    for (let behind = seen.length; count < behind; ) {
-      const middle = (count + behind) >> 1
-      if (seen[middle]!.start <= start) count = middle + 1
-      else behind = middle
-    }
-    return count > 0 && end <= seen[count - 1]!.end
-  }
-  const others = segments.filter(
-    ({ kind, physical, fileSize }) => kind !== 'image' && !inImage(physical, physical + BigInt(fileSize)),
-  )
+  const inFile = ({ physical, fileSize }: KnownSegment) => ({ start: physical, end: physical + BigInt(fileSize) })
+  // Memory that the image's segments show is not read a second time.
+  const shown = united(inOrder(image.map(inFile)))
+  const others = segments.filter((segment) => {
+    const { start, end } = inFile(segment)
+    return segment.kind !== 'image' && sizeOf(within(shown, start, end)) < end - start
+  })
   const stext = fact(findings, 'stext')
   const voffset = fact(findings, 'kimageVoffset')
   if (image.length > 0 || stext === undefined || voffset === undefined)
@@ -374,13 +353,10 @@ function scanOrder(
   return { text: first, rest }
 }
 
-/** Sizes of the kernel's variables; 8 for all others. */
-const SIZES: Readonly<Record<string, number>> = { tag_lsb: 1, kvm_mode: 4 }
-
 /**
- * Reads the kernel's own variables. Through the image mapping where the core has it: since 7.x the linear alias of .data and .bss is
- * unmapped and reads as zeros in /proc/kcore, so a zero read any other way says nothing.
- * @param allowed whether the bytes at a run-time address of the image may be read
+ * Reads the kernel's own variables, through the image mapping where the core has it. Since 7.x the linear alias of .data and .bss is
+ * unmapped and reads as zeros in /proc/kcore, so a zero that was read through the linear map proves nothing.
+ * @param allowed tells whether hypva may read these bytes at a run-time address of the image
  */
 function readVariables(
   source: ByteSource,
@@ -403,7 +379,7 @@ function readVariables(
     const linked = table.addresses.get(name)
     if (linked === undefined) return undefined
     const address = wrap64(linked + shift)
-    const size = SIZES[name] ?? 8
+    const { size = 8 } = VARIABLES[name]!
     if (!allowed(address, size)) return undefined
     for (const kind of ['image', 'physical', 'linear', 'either'] as const) {
       if (kind !== 'image' && voffset === undefined) continue
@@ -420,19 +396,19 @@ function readVariables(
   }
   const mask = read('va_mask')
   const unset = mask !== undefined && mask.value === 0n
-  for (const name of KERNEL_VARIABLES) {
+  for (const name of Object.keys(VARIABLES)) {
     const variable = read(name)
     if (variable === undefined) continue
     const { value, image, at } = variable
     if (!image && value === 0n) continue
-    // An all-zero va_mask: none of its neighbours was set either, or could be read.
+    // If va_mask is zero, the kernel has not set its neighbours either, or none of them could be read.
     if (unset && ['tag_lsb', 'tag_val', 'va_mask'].includes(name)) continue
     const where = `offset ${formatU64(BigInt(at))} (${name})`
     sayVariable(findings, name, value, where, `the kernel's ${name}, by the symbols of ${table.file}`)
   }
 }
 
-/** @param failed told of bytes that cannot be read */
+/** @param failed called for bytes that cannot be read */
 function readNumber(
   source: ByteSource,
   at: number,

@@ -1,12 +1,13 @@
-import { formatU64, wrap64 } from '../../u64.js'
-import type { FileFindings } from '../facts.js'
+import { wrap64 } from '../../u64.js'
+import { LineReader } from '../line-reader.js'
+import { sayVariable } from './variables.js'
 
-/** The variables that are known; the prefix of EL2's own may stand before the fourth. */
-export const VARIABLES = [
+/** The variables that a debugger may print; `hyp_physvirt_offset` also with the prefix of EL2's own. */
+export const DEBUGGER_WORDS = [
   ...['tag_lsb', 'tag_val', 'va_mask'],
   ...['hyp_physvirt_offset', 'memstart_addr', 'kimage_voffset', 'hyp_idmap_start'],
 ]
-const NAMES = VARIABLES.join('|').replace('hyp_physvirt', '(?:__kvm_nvhe_)?hyp_physvirt')
+const NAMES = DEBUGGER_WORDS.join('|').replace('hyp_physvirt', '(?:__kvm_nvhe_)?hyp_physvirt')
 /** No 64-bit value has more digits. */
 const VALUE = '(-?0x[0-9a-fA-F]{1,16}|-?[0-9]{1,20})(?![0-9a-zA-Z])'
 /** `tag_val = 0x1e83`, crash's `tag_val = $1 = 7811`, drgn's `tag_val = (u64)7811`, `tag_val: 7811`. */
@@ -23,19 +24,9 @@ const COMMAND = new RegExp(
 const ANSWER = new RegExp(String.raw`^(?:\$\d+\s*=\s*)?(?:\([^()]*\)\s*)?${VALUE}`)
 
 /** What gdb, crash or drgn printed of the kernel's own variables. */
-export class DebuggerReader {
+export class DebuggerReader extends LineReader {
   private asked: string | undefined
-  private count = 0
-  private unnamed = 0
-  private readonly findings: FileFindings
-
-  constructor(findings: FileFindings) {
-    this.findings = findings
-  }
-
-  get found(): boolean {
-    return this.count > 0 || this.unnamed > 0
-  }
+  private named = false
 
   line(text: string, line: number): boolean {
     const command = COMMAND.exec(text)
@@ -62,57 +53,22 @@ export class DebuggerReader {
       return true
     }
     if (answer !== null && text.startsWith('$')) {
-      this.unnamed++
+      this.found = true
       return true
     }
     return false
   }
 
-  report(): void {
-    if (this.unnamed > 0 && this.count === 0) {
-      this.findings.note(
-        'values ($1 = …) without the names of what was printed: keep the commands, or write tag_val = …',
-      )
+  override report(): void {
+    if (this.found && !this.named) {
+      this.findings.note('values ($1 = …) without names: include the commands, or write tag_val = …')
     }
   }
 
   private say(name: string, text: string, line: number): void {
     const value = wrap64(text.startsWith('-') ? -BigInt(text.slice(1)) : BigInt(text))
-    this.count++
+    this.found = true
+    this.named = true
     sayVariable(this.findings, name, value, `line ${line}`, `the kernel's ${name}, by a debugger`)
-  }
-}
-
-/** A variable of the kernel, by the name it has there. Values that no booted kernel has say nothing. */
-export function sayVariable(findings: FileFindings, name: string, value: bigint, where: string, rule: string): void {
-  switch (name) {
-    case 'tag_lsb':
-      if (value >= 1n && value <= 63n) findings.say('tagLsb', Number(value), where, rule)
-      else findings.note(`${where}: tag_lsb is ${value}: not set yet, not readable, or the host runs with VHE`)
-      break
-    case 'tag_val':
-      findings.say('tagVal', value, where, rule)
-      break
-    case 'va_mask':
-      if (value !== 0n && (value & (value + 1n)) === 0n && value < 1n << 63n) findings.say('vaMask', value, where, rule)
-      else findings.note(`${where}: va_mask is ${formatU64(value)}, no mask of low bits: not set yet, or not readable`)
-      break
-    case 'hyp_physvirt_offset':
-    case '__kvm_nvhe_hyp_physvirt_offset':
-      if (value !== 0n) findings.say('hypPhysvirtOffset', value, where, rule)
-      break
-    case 'memstart_addr':
-      // -1 until memblock is set up.
-      if (value !== wrap64(-1n)) findings.say('physOffset', value, where, rule)
-      break
-    case 'kimage_voffset':
-      if (value !== 0n) findings.say('kimageVoffset', value, where, rule)
-      break
-    case 'hyp_idmap_start':
-      if (value !== 0n && value % 4096n === 0n) findings.say('idmap', value, where, rule)
-      break
-    case 'kvm_mode':
-      if ((value & 0xffffffffn) === 1n) findings.say('mode', 'protected', where, `${rule}: KVM_MODE_PROTECTED`)
-      break
   }
 }

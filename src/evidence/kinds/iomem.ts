@@ -1,7 +1,7 @@
 import { joinTouching } from '../../layout/ranges.js'
 import { ownText } from '../../source.js'
 import type { Range } from '../../u64.js'
-import type { FileFindings } from '../facts.js'
+import { LineReader } from '../line-reader.js'
 
 const LINE = /^( *)([0-9a-f]{8,16})-([0-9a-f]{8,16}) : (.+)$/
 
@@ -17,7 +17,7 @@ interface Entry extends Range {
 const MOST_ENTRIES = 1 << 16
 
 /** /proc/iomem: System RAM is memblock's memory, Kernel code and data are the image. */
-export class IomemReader {
+export class IomemReader extends LineReader {
   private readonly top: Entry[] = []
   private readonly kernel: Entry[] = []
   /** Bounds of reserved memory inside System RAM: the kernel rounds them out to pages. */
@@ -25,15 +25,11 @@ export class IomemReader {
   private count = 0
   private zero = 0
   private full = false
-  private readonly findings: FileFindings
-
-  constructor(findings: FileFindings) {
-    this.findings = findings
-  }
 
   line(text: string, line: number): boolean {
     const match = LINE.exec(text)
     if (match === null) return false
+    this.found = true
     this.count++
     const start = BigInt(`0x${match[2]}`)
     const last = BigInt(`0x${match[3]}`)
@@ -50,13 +46,9 @@ export class IomemReader {
     return true
   }
 
-  get found(): boolean {
-    return this.count > 0
-  }
-
-  report(): void {
+  override report(): void {
     const { findings } = this
-    if (this.count === 0) return
+    if (!this.found) return
     if (this.zero === this.count) {
       findings.note('all addresses are 0: /proc/iomem hides them from this reader; read it as root')
       return

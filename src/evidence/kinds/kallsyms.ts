@@ -3,19 +3,8 @@ import { parseSymbolLine } from '../../symbols/line.js'
 import { isLinkedHead } from '../../symbols/link-base.js'
 import type { FileFindings, Quantity } from '../facts.js'
 import type { SymbolAddresses } from '../host-memory.js'
-
-/** Variables of the kernel that say something of the layout, read from a core by these names. */
-export const KERNEL_VARIABLES = [
-  'tag_lsb',
-  'tag_val',
-  'va_mask',
-  'hyp_physvirt_offset',
-  '__kvm_nvhe_hyp_physvirt_offset',
-  'memstart_addr',
-  'kimage_voffset',
-  'hyp_idmap_start',
-  'kvm_mode',
-] as const
+import { LineReader } from '../line-reader.js'
+import { VARIABLES } from './variables.js'
 
 const WANTED: ReadonlySet<string> = new Set([
   '_text',
@@ -25,32 +14,32 @@ const WANTED: ReadonlySet<string> = new Set([
   '__hyp_text_start',
   'reserved_pg_dir',
   'swapper_pg_dir',
-  ...KERNEL_VARIABLES,
+  ...Object.keys(VARIABLES),
 ])
 
 /** What belongs to EL2: the symbols of the nVHE object, and the bounds of its sections. */
 const EL2_SYMBOL = /^__(?:kvm_nvhe_|hyp_\w+_(?:start|end)$)/
 
 /** /proc/kallsyms, System.map, nm's output: the symbols that matter here. */
-export class SymbolReader {
+export class SymbolReader extends LineReader {
   private readonly symbols = new Map<string, { readonly address: bigint; readonly line: number }>()
   /** Addresses of all symbols of EL2, by name. */
   private readonly el2 = new Map<string, bigint>()
   private readonly wanted: ReadonlySet<string>
-  private readonly findings: FileFindings
   private count = 0
   private zero = 0
   private modules = false
 
   /** @param named further symbols to keep, for pairs that name them */
   constructor(findings: FileFindings, named: ReadonlySet<string> = new Set()) {
-    this.findings = findings
+    super(findings)
     this.wanted = new Set([...WANTED, ...named])
   }
 
   line(text: string, line: number): boolean {
     const symbol = parseSymbolLine(text)
     if (symbol === undefined) return false
+    this.found = true
     this.count++
     if (symbol.address === 0n) {
       this.zero++
@@ -67,10 +56,6 @@ export class SymbolReader {
       this.symbols.set(ownText(symbol.name), { address: symbol.address, line })
     }
     return true
-  }
-
-  get found(): boolean {
-    return this.count > 0
   }
 
   /** Whether the addresses are link-time ones: a System.map, or /proc/kallsyms of a boot without KASLR. */
@@ -91,9 +76,9 @@ export class SymbolReader {
     return { file: this.findings.file, linkTime, live, addresses, el2 }
   }
 
-  report(): void {
+  override report(): void {
     const { findings } = this
-    if (this.count === 0) return
+    if (!this.found) return
     if (this.zero === this.count || (this.symbols.size === 0 && this.zero > this.count / 2)) {
       findings.note(
         `all ${this.count} symbols are at address 0: /proc/kallsyms hides addresses from this reader; read it as root, with kernel.kptr_restrict at 0 or 1`,

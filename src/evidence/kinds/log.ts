@@ -2,6 +2,7 @@ import { joinTouching } from '../../layout/ranges.js'
 import type { Mode, PageSize } from '../../layout/types.js'
 import type { Range } from '../../u64.js'
 import { type Fact, FileFindings } from '../facts.js'
+import { LineReader } from '../line-reader.js'
 import { hypOffsetOf, PANIC_WORDS, type PanicLine, type PanicReader, panicLine } from './panic.js'
 
 /** One rule of what a kernel prints outside of a panic: it matches anywhere in a line, behind any prefix (printk's, a journal's). */
@@ -59,7 +60,7 @@ const RULES: readonly LogRule[] = [
     pattern: /\b(?:(Hyp|Protected) (?:([nh])VHE )?|(VHE)(?:\+NV2)? )mode initialized successfully/,
     say(findings, [, kind, flavour, vhe], where) {
       const mode: Mode = vhe ? 'vhe' : kind === 'Protected' ? 'protected' : flavour === 'h' ? 'hvhe' : 'nvhe'
-      findings.say('mode', mode, where, 'KVM says the mode it runs in')
+      findings.say('mode', mode, where, 'KVM prints its mode')
     },
   },
   {
@@ -187,24 +188,18 @@ class BootLog {
 }
 
 /** dmesg, a serial log, a journal, a pasted panic. */
-export class LogReader {
+export class LogReader extends LineReader {
   /** How many boots there are; of these only two can be asked for. */
   private boots = 0
   private last: BootLog | undefined
   private lastPanicked: BootLog | undefined
-  private count = 0
   private readonly starts = new BootStarts()
-  private readonly findings: FileFindings
   private readonly panics: PanicReader | undefined
 
   /** @param panics puts together the panics, where they are wanted */
   constructor(findings: FileFindings, panics?: PanicReader) {
-    this.findings = findings
+    super(findings)
     this.panics = panics
-  }
-
-  get found(): boolean {
-    return this.count > 0
   }
 
   line(text: string, line: number): boolean {
@@ -221,14 +216,14 @@ export class LogReader {
       if (boot.panicked) this.lastPanicked = boot
       this.panics?.line(panic, line)
     }
-    if (known) this.count++
+    if (known) this.found = true
     return known
   }
 
-  report(): void {
+  override report(): void {
     // Of several boots in one log, the one that died at EL2 is what people ask about; else the last.
     const boot = this.lastPanicked ?? this.last
-    if (boot === undefined || this.count === 0) return
+    if (boot === undefined || !this.found) return
     if (this.boots > 1) {
       const which = boot.panicked ? 'the last with a hyp panic' : 'the last'
       this.findings.note(`holds ${this.boots} boots; ${which}, from line ${boot.firstLine} on, is used`)

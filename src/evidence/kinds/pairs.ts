@@ -1,6 +1,7 @@
 import { wrap64 } from '../../u64.js'
 import type { FileFindings } from '../facts.js'
 import type { SymbolAddresses } from '../host-memory.js'
+import { LineReader } from '../line-reader.js'
 
 // A line is read from left to right, each pattern where the last one ended, so that none is tried twice at one place.
 /** Words that may stand around the addresses of a pair. Others make it some other kind of line. */
@@ -81,18 +82,7 @@ function namedAddress(text: string): Named | undefined {
 const LEAST = 1n << 24n
 
 /** Known pairs: an address of the kernel (or a symbol) and where EL2 has it. */
-export class PairReader {
-  private count = 0
-  private readonly findings: FileFindings
-
-  constructor(findings: FileFindings) {
-    this.findings = findings
-  }
-
-  get found(): boolean {
-    return this.count > 0
-  }
-
+export class PairReader extends LineReader {
   line(text: string, line: number): boolean {
     if (text.length > 256) return false
     const comment = text.includes('#') ? text.search(/\s#/) : -1
@@ -115,7 +105,7 @@ export class PairReader {
   }
 
   private add(kernel: bigint | undefined, symbol: string | undefined, hyp: bigint, line: number): true {
-    this.count++
+    this.found = true
     this.findings.pair(kernel, symbol, hyp, `line ${line}`)
     return true
   }

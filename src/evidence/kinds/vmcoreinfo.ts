@@ -1,74 +1,52 @@
-import type { PageSize } from '../../layout/types.js'
 import { wrap64 } from '../../u64.js'
-import type { FileFindings } from '../facts.js'
+import type { FileFindings, Quantity } from '../facts.js'
+import { LineReader } from '../line-reader.js'
 
 const LINE =
-  /^(?:(OSRELEASE|BUILD-ID|PAGESIZE|KERNELOFFSET|CRASHTIME)|(NUMBER|SYMBOL|OFFSET|SIZE|LENGTH)\(([^)]+)\))=(.*)$/
+  /^(?:(?:OSRELEASE|BUILD-ID|PAGESIZE|KERNELOFFSET|CRASHTIME)|(?:NUMBER|SYMBOL|OFFSET|SIZE|LENGTH)\([^)]+\))(?==.*$)/
+
+/** The entries that show something of the layout: the field, its value (undefined for text that is none), and what to add to the rule. */
+const ENTRIES: Readonly<
+  Record<string, readonly [field: Quantity, value: (text: string) => unknown, note?: (text: string) => string]>
+> = {
+  OSRELEASE: ['release', (text) => text],
+  PAGESIZE: ['pageSize', (text) => (['4096', '16384', '65536'].includes(text) ? Number(text) : undefined)],
+  KERNELOFFSET: ['kaslrOffset', (text) => (/^[0-9a-f]{1,16}$/.test(text) ? BigInt(`0x${text}`) : undefined)],
+  'NUMBER(VA_BITS)': ['vaBits', (text) => (/^\d\d$/.test(text) ? Number(text) : undefined)],
+  'NUMBER(TCR_EL1_T1SZ)': ['vaBitsActual', bitsOfT1sz, (text) => `: 64 - ${number(text)}`],
+  'NUMBER(kimage_voffset)': ['kimageVoffset', number],
+  'NUMBER(PHYS_OFFSET)': ['physOffset', number],
+  'NUMBER(MODULES_END)': ['linkBase', number, () => ': KIMAGE_VADDR'],
+  'SYMBOL(_stext)': ['stext', (text) => number(`0x${text}`)],
+}
 
 /** VMCOREINFO: /sys/kernel/vmcoreinfo's text, which cores carry as a note. */
-export class VmcoreinfoReader {
-  private count = 0
-  private readonly findings: FileFindings
+export class VmcoreinfoReader extends LineReader {
   private readonly place: (line: number) => string
 
   /** @param place says where a line stands */
   constructor(findings: FileFindings, place: (line: number) => string = (line) => `line ${line}`) {
-    this.findings = findings
+    super(findings)
     this.place = place
   }
 
-  get found(): boolean {
-    return this.count > 0
-  }
-
   line(text: string, line: number): boolean {
-    const match = LINE.exec(text)
-    if (match === null) return false
-    this.count++
-    const [, plain, kind, name, value = ''] = match
-    const where = this.place(line)
-    const { findings } = this
-    const rule = `VMCOREINFO ${plain ?? `${kind}(${name})`}`
-    switch (plain ?? `${kind}(${name})`) {
-      case 'OSRELEASE':
-        findings.say('release', value, where, rule)
-        break
-      case 'PAGESIZE':
-        if (['4096', '16384', '65536'].includes(value)) findings.say('pageSize', Number(value) as PageSize, where, rule)
-        break
-      case 'KERNELOFFSET':
-        if (/^[0-9a-f]{1,16}$/.test(value)) findings.say('kaslrOffset', BigInt(`0x${value}`), where, rule)
-        break
-      case 'NUMBER(VA_BITS)':
-        if (/^\d\d$/.test(value)) findings.say('vaBits', Number(value), where, rule)
-        break
-      case 'NUMBER(TCR_EL1_T1SZ)': {
-        const size = number(value)
-        if (size !== undefined && size >= 12n && size <= 28n) {
-          findings.say('vaBitsActual', 64 - Number(size), where, `${rule}: 64 - ${size}`)
-        }
-        break
-      }
-      case 'NUMBER(kimage_voffset)':
-        this.say('kimageVoffset', value, where, rule)
-        break
-      case 'NUMBER(PHYS_OFFSET)':
-        this.say('physOffset', value, where, rule)
-        break
-      case 'NUMBER(MODULES_END)':
-        this.say('linkBase', value, where, `${rule}: KIMAGE_VADDR`)
-        break
-      case 'SYMBOL(_stext)':
-        this.say('stext', `0x${value}`, where, rule)
-        break
+    const [name] = LINE.exec(text) ?? []
+    if (name === undefined) return false
+    this.found = true
+    const [field, read, note] = ENTRIES[name] ?? []
+    const shown = text.slice(name.length + 1)
+    const value = read?.(shown)
+    if (field !== undefined && value !== undefined) {
+      this.findings.say(field, value as never, this.place(line), `VMCOREINFO ${name}${note?.(shown) ?? ''}`)
     }
     return true
   }
+}
 
-  private say(field: 'kimageVoffset' | 'physOffset' | 'linkBase' | 'stext', text: string, where: string, rule: string) {
-    const value = number(text)
-    if (value !== undefined) this.findings.say(field, value, where, rule)
-  }
+function bitsOfT1sz(text: string): number | undefined {
+  const size = number(text)
+  return size !== undefined && size >= 12n && size <= 28n ? 64 - Number(size) : undefined
 }
 
 /** A hex or decimal number, possibly negative, modulo 2^64. */

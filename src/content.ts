@@ -66,8 +66,8 @@ const FORMATS: readonly Row[] = [
     name: 'a compressed kdump file',
     remedy: 'print its kernel log with `makedumpfile --dump-dmesg FILE OUT`',
     evidence:
-      'a compressed kdump file, which is not read. Make an ELF core instead: in the crash kernel `makedumpfile -E -d 31 /proc/vmcore FILE`, ' +
-      'under QEMU `dump-guest-memory FILE` without -z, -l, -s; or ask crash for `p tag_lsb`, `p tag_val` and give what it prints',
+      'a compressed kdump file, which hypva does not read. Make an ELF core instead: in the crash kernel `makedumpfile -E -d 31 /proc/vmcore FILE`, ' +
+      'under QEMU `dump-guest-memory FILE` without -z, -l, -s; or ask crash for `p tag_lsb`, `p tag_val` and give hypva the output',
     // A header version below 256 follows, in either byte order.
     magic: ['KDUMP   ', 'DISKDUMP'].map((signature) => [...ascii(signature), ANY, 0, 0, ANY]),
   },
@@ -75,9 +75,9 @@ const FORMATS: readonly Row[] = [
     kind: 'kdump',
     name: 'a flattened makedumpfile stream',
     remedy:
-      'make a dump file of it with `makedumpfile -R OUT < FILE`, then print its kernel log with `makedumpfile --dump-dmesg OUT LOG`',
+      'turn it into a dump file with `makedumpfile -R OUT < FILE`, then print its kernel log with `makedumpfile --dump-dmesg OUT LOG`',
     evidence:
-      'a flattened makedumpfile stream, which is not read: `makedumpfile -R OUT < FILE` makes a dump file of it',
+      'a flattened makedumpfile stream, which hypva does not read: `makedumpfile -R OUT < FILE` makes a dump file of it',
     magic: [[...ascii('makedumpfile'), 0]],
   },
   unsupported('a trace.dat file of trace-cmd', 'print it with `trace-cmd report FILE`', [
@@ -142,7 +142,7 @@ const FORMATS: readonly Row[] = [
     // The kernel's size follows, little-endian: less than 112 MiB.
     ...[ANY, ANY, ANY, oneOf(0, 6)],
   ]),
-  unsupported('an Android sparse image', 'make a disk image of it with `simg2img FILE OUT`', [
+  unsupported('an Android sparse image', 'turn it into a disk image with `simg2img FILE OUT`', [
     // Version 1.x.
     ...[0x3a, 0xff, 0x26, 0xed, 1, 0],
   ]),

@@ -8,7 +8,7 @@ const SRC = join(dirname(dirname(fileURLToPath(import.meta.url))), 'src')
 /** The floors of the house, from the ground up: a file imports from its own floor and from those below, never from above. */
 const FLOORS: readonly (readonly string[])[] = [
   // Files of src/ itself that everything may use.
-  ['u64.ts', 'errors.ts', 'source.ts', 'content.ts'],
+  ['u64.ts', 'group-by.ts', 'errors.ts', 'source.ts', 'content.ts'],
   ['layout'],
   ['engine'],
   ['symbols'],

@@ -42,19 +42,19 @@ export type Quantity = keyof Quantities
 /** The values known at some stage of the reasoning. */
 export type Values = Partial<Quantities>
 
-/** How something is known: which file, which line or offset in it, by which rule. */
+/** Where a value comes from: the file, the line or offset in it, and the rule. */
 export interface Provenance {
   readonly file: string
   readonly where: string
   readonly rule: string
 }
 
-/** The provenance of a fact, without the rest of it. */
+/** Picks the provenance out of a fact. */
 export function provenanceOf({ file, where, rule }: Provenance): Provenance {
   return { file, where, rule }
 }
 
-/** Evidence that disagrees about one field: each value with where it comes from. */
+/** Evidence that disagrees about one field: each value and its provenance. */
 export interface Conflict {
   readonly field: string
   readonly sides: readonly { readonly value: unknown; readonly provenance: readonly Provenance[] }[]
@@ -65,13 +65,13 @@ export interface Fact<Q extends Quantity = Quantity> extends Provenance {
   readonly field: Q
   readonly value: Quantities[Q]
   /**
-   * 2: given by the caller. 1: from a preferred file. 0: from any other. -1: likely, used where nothing better says otherwise. A
-   * derived fact has the lowest priority of those it rests on.
+   * 2: given by the caller. 1: from a preferred file. 0: from any other file. -1: likely, used only without better evidence. A derived
+   * fact has the lowest priority of the facts it rests on.
    */
   readonly priority: number
   /** For a derived fact: every quantity it rests on, directly or not. */
   readonly ancestors?: ReadonlySet<Quantity>
-  /** A layout says it, as one of its fields. */
+  /** It is a field of a layout file. */
   readonly ofLayout?: true
   /** For a derived fact: the places in the evidence that it rests on. */
   readonly roots?: readonly Place[]
@@ -80,7 +80,7 @@ export interface Fact<Q extends Quantity = Quantity> extends Provenance {
 /** A place in a file. */
 export type Place = Pick<Provenance, 'file' | 'where'>
 
-/** A known pair: a kernel address (linear or image), or a symbol, and where it is at EL2. */
+/** A known pair: a kernel address (linear or image) or a symbol, and its hyp address. */
 export interface Pair extends Provenance {
   readonly kernel: bigint | undefined
   readonly symbol: string | undefined
@@ -88,26 +88,16 @@ export interface Pair extends Provenance {
   readonly priority: number
 }
 
-/** An address that is known to lie in the hyp linear region: a panic's PC, say. */
+/** An address known to lie in the hyp linear region, such as a panic's PC. */
 export interface HypAddress extends Provenance {
   readonly hyp: bigint
   readonly priority: number
 }
 
-/** A remark about a file that is no fact about the layout. */
+/** A remark about a file. */
 export interface Note {
   readonly file: string
   readonly text: string
-}
-
-/** What has been read of one file, before anything is concluded. */
-export interface Findings {
-  readonly facts: readonly Fact[]
-  readonly pairs: readonly Pair[]
-  readonly hypAddresses: readonly HypAddress[]
-  readonly notes: readonly Note[]
-  /** Tags that whole groups of patched sequences show, when there is more than one. */
-  readonly rivals: readonly Tag[]
 }
 
 export interface Tag {
@@ -121,15 +111,12 @@ export function valueText(value: unknown): string {
   return JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? `0x${v.toString(16)}` : v))
 }
 
-/** Of equal facts by the same rule in one file, this many are kept and the rest only counted. */
+/** How many equal facts by the same rule in one file are kept. Further ones are only counted. */
 const MOST_ALIKE = 64
-/** Of the values that one file gives a field, this many are kept: they contradict each other already. */
+/** How many values that one file gives a field are kept: so many contradict each other anyway. */
 const MOST_VALUES = 256
 
-/**
- * A list of facts whose length does not depend on how often a file repeats itself: a log with a million panics of one boot says
- * no more than one with sixty.
- */
+/** A list of facts with bounded length: a log with a million panics of one boot proves no more than a log with sixty. */
 export class FactList {
   readonly kept: Fact[] = []
   private readonly alike = new Map<string, { count: number; index: number; where: string }>()
@@ -158,15 +145,16 @@ export class FactList {
   }
 }
 
-/** More pairs, and more addresses in hyp text, than anyone has; the rest of such a file is not kept. */
+/** How many pairs, and how many addresses in hyp text, are kept of a file. */
 const MOST_PAIRS = 100_000
 const MOST_NOTES = 100
 
-/** Collects what one file says. */
-export class FileFindings implements Findings {
+/** What hypva has read in one file, before it draws any conclusion. */
+export class FileFindings {
   readonly pairs: Pair[] = []
   readonly hypAddresses: HypAddress[] = []
   readonly notes: Note[] = []
+  /** Tags that whole groups of patched sequences show, when there is more than one. */
   readonly rivals: Tag[] = []
   readonly file: string
   readonly priority: number
@@ -188,7 +176,7 @@ export class FileFindings implements Findings {
     this.list.add({ field, value: own, file: this.file, where, rule, priority } as Fact)
   }
 
-  /** Says every field of a layout, or of a part of one. */
+  /** Records every known field of a layout. */
   sayLayout(layout: Partial<HypLayout>, rule = 'layout file'): void {
     const { file, priority } = this
     for (const field of LAYOUT_FIELDS) {
@@ -218,7 +206,7 @@ export class FileFindings implements Findings {
     else this.notes[MOST_NOTES] = { file: this.file, text: `${++this.moreNotes} more notes like these` }
   }
 
-  /** Takes over what other findings of this file hold. */
+  /** Adds other findings of this file. */
   add({ facts, hypAddresses, notes }: FileFindings): void {
     for (const fact of facts) this.list.kept.push(fact)
     for (const address of hypAddresses) this.hypAddresses.push(address)

@@ -1,7 +1,7 @@
 import type { LineFilter } from '../source.js'
 
-// Most lines of a log say nothing of a layout or a panic, and a log can be of any length. What every reader of lines looks for
-// has one of these in it, so that lines without need not even become strings:
+// Most lines of a log are no evidence, and a log can have any length. Every line that a reader looks for has one of these marks, so
+// hypva turns only lines with one of them into strings:
 // - seven hex digits in a row (an address),
 // - four characters of a word (a gram), upper or lower case,
 // - at its beginning two capitals (VMCOREINFO) or a dollar sign (a debugger's answer).
@@ -11,7 +11,7 @@ const GRAM = 4
 /** Common characters of logs, the commonest first: a gram of rare ones is in few lines. */
 const COMMON = ' etaoinsrhldcumfpgwybvkxjqz'
 
-/** Of a word that every match contains, the four characters that are in the fewest other lines. */
+/** Picks the four characters of a word that the fewest other lines contain. */
 function gramOf(word: string): string {
   const commonness = (gram: string) =>
     [...gram].reduce((sum, char) => sum + (COMMON.includes(char) ? COMMON.length - COMMON.indexOf(char) : 0), 0)
@@ -20,31 +20,20 @@ function gramOf(word: string): string {
   return grams.reduce((best, gram) => (commonness(gram) < commonness(best) ? gram : best))
 }
 
-const isLetter = (byte: number): boolean => (byte | 0x20) >= 97 && (byte | 0x20) <= 122
-
 const HEX = new Uint8Array(256)
 for (const char of '0123456789abcdefABCDEF') HEX[char.charCodeAt(0)] = 1
 
-/** Of the four bytes that end at `last`, whatever their case. */
+/** Hash of the four bytes that end at `last`, the same for upper and lower case. */
 const hash = (bytes: Uint8Array, last: number): number =>
   ((bytes[last - 3]! | 0x20) << 24) |
   ((bytes[last - 2]! | 0x20) << 16) |
   ((bytes[last - 1]! | 0x20) << 8) |
   (bytes[last]! | 0x20)
 
-/** A word by its bytes, letters small, and where in it the gram ends. */
+/** A word as lower-case bytes, and the index of the last byte of its gram. */
 interface Word {
   readonly bytes: Uint8Array
   readonly last: number
-}
-
-/** Makes a filter once, when it is first asked for. */
-export function lineFilterOf(words: readonly string[]): () => LineFilter {
-  let filter: LineFilter | undefined
-  return () => {
-    filter ??= lineFilter(words)
-    return filter
-  }
 }
 
 /** Finds lines that hold one of `words` (each of four characters or more), or an address, or begin like VMCOREINFO or an answer. */
@@ -59,7 +48,7 @@ export function lineFilter(words: readonly string[]): LineFilter {
     wanted.set(key, [...(wanted.get(key) ?? []), { bytes, last }])
     grams.push(gram)
   }
-  // How far the end of a gram may be from where two bytes stand: Wu and Manber's table of shifts.
+  // Wu and Manber's table of shifts: how far ahead of two bytes a gram can end at the earliest.
   const shift = new Uint8Array(1 << 16).fill(GRAM - 1)
   for (const gram of grams) {
     for (let at = 0; at + 1 < GRAM; at++) {
@@ -100,7 +89,7 @@ export function lineFilter(words: readonly string[]): LineFilter {
         }
         if (count === places.length) return count
         places[count++] = i
-        // The rest of a long row of digits is of the same line.
+        // A row of digits counts once.
         while (i < end && HEX[bytes[i]!] === 1) i++
         i += DIGITS - 1
       }
@@ -113,7 +102,7 @@ export function lineFilter(words: readonly string[]): LineFilter {
   }
 }
 
-/** Whether a word's gram ends at `place`. What is not a letter may differ by a bit: a line too many does no harm. */
+/** Whether `text` has the word with its gram ending at `place`. Bytes other than letters may differ in a bit: an extra line does no harm. */
 function isAt({ bytes, last }: Word, text: Uint8Array, place: number): boolean {
   const start = place - last
   if (start < 0) return false
@@ -124,5 +113,6 @@ function isAt({ bytes, last }: Word, text: Uint8Array, place: number): boolean {
 }
 
 function bothCases(byte: number): number[] {
-  return isLetter(byte) ? [byte | 0x20, byte & ~0x20] : [byte]
+  const lower = byte | 0x20
+  return lower >= 97 && lower <= 122 ? [lower, byte & ~0x20] : [byte]
 }

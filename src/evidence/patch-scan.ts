@@ -5,33 +5,32 @@ import type { ByteSource } from '../source.js'
 import type { Tag } from './facts.js'
 
 /**
- * Finding the patched sequence in memory.
+ * Finds the patched sequence in memory.
  *
- * How sure a hit is. Of the 160 bits of five words, 11 are free in the first (tag_lsb and the register), 12 in the third and
- * 12 (and the shift bit, at one value) in the fourth; the other 125 are fixed, by the instructions or by those first 11 bits.
- * So of random words one place in 2^125 matches: a GiB has 2^28 places, and the odds of a false hit in it are 2^-97. The form with
- * four NOPs leaves 11 bits free: 2^-121 per GiB at random. But code is not random, and an AND followed by padding NOPs
- * exists, so that form counts only when its mask has 25 bits or more (no host of KVM has less than 32 MiB) and nothing shows
- * the full form.
+ * A hit is hardly ever false. Of the 160 bits of five words, 35 are free: 11 in the first word (tag_lsb and the register), 12 in the
+ * third, 12 in the fourth. The instructions and the first 11 bits fix the other 125, so one in 2^125 random places matches. A GiB has
+ * 2^28 places: the odds of a false hit in it are 2^-97. An AND with four NOPs leaves 11 bits free: 2^-121 per GiB. But code is not
+ * random, and compilers pad with NOPs after an AND. So that form counts only if its mask has 25 bits or more (every KVM host has at
+ * least 32 MiB) and the scan finds no full form.
  */
 
-/** Bytes read at a time: little enough to be in the cache still when they are scanned. */
+/** Bytes read at a time: few enough to stay in the cache until the scan. */
 const CHUNK = 1 << 18
 const PAGE = 4096
 const CAPACITY = 1024
-/** Room in front of a chunk for what the last one left: less than a sequence, rounded to keep chunks aligned. */
+/** Room before a chunk for the unfinished end of the last one: less than a sequence, rounded up to keep chunks aligned. */
 const CARRY = 64
 /** Offsets kept of each group of hits. */
 const KEPT = 8
-/** Different tags told apart; hostile input may show any number. */
+/** Most groups kept; hostile input may show any number of tags. */
 const GROUPS = 64
-/** Chunks in a row that cannot be read before the rest of a range is given up. */
+/** After so many unreadable chunks in a row the scan gives up the rest of the range. */
 const UNREADABLE_CHUNKS = 16
-/** A mask of fewer bits followed by NOPs is code that has nothing to do with KVM. */
+/** An AND with a shorter mask, followed by NOPs, is other code. */
 const LEAST_MASK_ONLY = 25
-/** Agreeing hits, with none that disagrees, after which a scan may stop. */
+/** After so many hits that agree, and none that disagrees, a scan may stop. */
 const OVERWHELMING = 16
-/** As many prove the tag where every further read is a risk: by chance not even one would be there. */
+/** So many are enough where every further read is a risk: even one hit does not occur by chance. */
 const AGREED = 2
 
 /** Sequences that show the same mask and tag. */
@@ -45,10 +44,10 @@ export interface HitGroup extends Tag {
   readonly at: bigint[]
 }
 
-/** What scans found. Scan as many ranges as there are; memory use does not depend on their size. */
+/** Scans any number of ranges and collects the hits. Memory use does not depend on the size of the ranges. */
 export class PatchScanner {
   readonly groups: HitGroup[] = []
-  /** Sequences before patching, and where the first was. */
+  /** Sequences that the kernel has not patched yet, and the place of the first. */
   unpatched: { count: number; first: bigint; swapped: boolean } | undefined
   /** Bytes read. */
   scanned = 0
@@ -75,8 +74,8 @@ export class PatchScanner {
   }
 
   /**
-   * Scans `length` bytes of `source` from `offset` (to its end when undefined); `place` is what the byte at `offset` is called
-   * in reports. Bytes that cannot be read are skipped a page at a time.
+   * Scans `length` bytes of `source` from `offset`, or all of them if undefined. Reports call the byte at `offset` `place`. Skips
+   * unreadable bytes a page at a time.
    */
   scan(source: ByteSource, offset: number, length: number | undefined, place: bigint, until?: () => boolean): void {
     const { engine, buffer } = this
@@ -90,7 +89,7 @@ export class PatchScanner {
       failing = got < 0 ? failing + 1 : 0
       if (failing >= UNREADABLE_CHUNKS) break
       if (got < 0) {
-        // Nothing of it could be read: whatever was carried has no continuation.
+        // An unreadable chunk continues no sequence.
         done += want
         carried = 0
         continue
@@ -100,7 +99,7 @@ export class PatchScanner {
       const consumed = this.look(start, end, place + BigInt(done - carried))
       done += got
       this.scanned += got
-      // What is left is shorter than a sequence; a short read may leave a few odd bytes more.
+      // The rest is shorter than a sequence, but for odd bytes after a short read.
       carried = end - (start + consumed)
       if (carried > CARRY) carried = 0
       engine.bytes.copyWithin(buffer - carried, end - carried, end)
@@ -108,7 +107,7 @@ export class PatchScanner {
     }
   }
 
-  /** Fills the chunk: how many bytes, or -1 when none of them can be read. */
+  /** Fills the chunk; returns the number of bytes, or -1 if none of them can be read. */
   private fill(source: ByteSource, offset: number, want: number): number {
     const { bytes } = this.engine
     try {
@@ -136,7 +135,7 @@ export class PatchScanner {
     return readable > 0 ? end : end > 0 ? -1 : 0
   }
 
-  /** Scans [start, end) of the module's memory; how many bytes of it need not be seen again. */
+  /** Scans [start, end) of the module's memory; returns how many bytes of it are finished. */
   private look(start: number, end: number, place: bigint): number {
     const { exports } = this.engine
     let from = start
@@ -178,26 +177,18 @@ export class PatchScanner {
   }
 }
 
-/** What the hits of a file amount to. */
-interface ScanVerdict {
-  /** The group that all evidence agrees on, or nearly all. */
-  readonly best: HitGroup | undefined
-  /** Groups that disagree with it but are too few to be a second kernel. */
-  readonly strays: readonly HitGroup[]
-  /** Groups large enough that the memory must hold the text of several kernels, `best` not chosen among them. */
-  readonly rivals: readonly HitGroup[]
-}
-
-/** A group this much smaller than the largest is stray: leftovers of an earlier boot, or damage. */
+/** A group this many times smaller than the largest is stray: leftovers of an earlier boot, or damage. */
 const STRAY_SHARE = 8
 
-/** Weighs the groups. The full form counts; mask-only hits do when there is nothing else. */
-export function weigh(groups: readonly HitGroup[]): ScanVerdict {
+/**
+ * Weighs the groups: `best` if one is far larger than all others, which are `strays`; else `rivals`, the text of several kernels.
+ * Groups of the mask-only form count only if there is no full form.
+ */
+export function weigh(groups: readonly HitGroup[]) {
   const full = groups.filter(({ form }) => form === 'full')
-  const counted = (full.length > 0 ? full : [...groups]).sort((a, b) => b.count - a.count)
-  const [largest] = counted
-  if (largest === undefined) return { best: undefined, strays: [], rivals: [] }
-  const large = counted.filter(({ count }) => count * STRAY_SHARE >= largest.count)
-  const strays = counted.filter((group) => !large.includes(group))
-  return large.length === 1 ? { best: largest, strays, rivals: [] } : { best: undefined, strays, rivals: large }
+  const counted = (full.length > 0 ? full : groups).toSorted((a, b) => b.count - a.count)
+  const isLarge = ({ count }: HitGroup) => count * STRAY_SHARE >= counted[0]!.count
+  const large = counted.filter(isLarge)
+  const strays = counted.filter((group) => !isLarge(group))
+  return large.length > 1 ? { strays, rivals: large } : { best: large[0], strays, rivals: [] }
 }

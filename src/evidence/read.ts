@@ -9,16 +9,12 @@ import { resolveNames } from './kinds/pairs.js'
 import { type EvidenceKind, FORMAT_KINDS } from './kinds.js'
 import { EVIDENCE_FILTER, TextReaders } from './text-readers.js'
 
-/** A file that has been read. */
+/** A file that hypva has read, and the symbols of a text. */
 interface ReadFile {
   readonly source: ByteSource
   readonly kinds: readonly EvidenceKind[]
   readonly findings: FileFindings
-}
-
-/** The same, with the symbols that it holds. */
-interface TextFile extends ReadFile {
-  symbols?: SymbolReader | undefined
+  readonly symbols?: SymbolReader | undefined
 }
 
 /**
@@ -48,7 +44,7 @@ export function readEvidence(
 }
 
 /** The symbols of all texts, those that pairs name among them. */
-function readTables(texts: readonly TextFile[]): SymbolAddresses[] {
+function readTables(texts: readonly ReadFile[]): SymbolAddresses[] {
   const names = new Set(texts.flatMap(({ findings }) => findings.pairs.flatMap(({ symbol }) => symbol ?? [])))
   return texts.flatMap(({ source, findings, symbols }) => {
     if (symbols === undefined) return []
@@ -59,12 +55,12 @@ function readTables(texts: readonly TextFile[]): SymbolAddresses[] {
 }
 
 /** Reads what begins as text. */
-function readText(source: ByteSource, findings: FileFindings): TextFile {
+function readText(source: ByteSource, findings: FileFindings): ReadFile {
   const text = readLines(source, findings)
   if (text.kinds.length > 0) return text
   if (source.sequential === 'once') {
     findings.note(
-      'no evidence in its lines; a pipe of this size cannot be read a second time as memory, so if it is memory, give the file itself',
+      'no evidence in its lines. hypva cannot read a pipe of this size twice: if it is memory, give the file itself',
     )
     return { source, kinds: ['unrecognised'], findings }
   }
@@ -73,7 +69,7 @@ function readText(source: ByteSource, findings: FileFindings): TextFile {
 }
 
 /** Reads lines; of no kind where none of them is evidence. */
-function readLines(source: ByteSource, findings: FileFindings): TextFile {
+function readLines(source: ByteSource, findings: FileFindings): ReadFile {
   if (readLayout(source, findings)) return { source, kinds: ['layout'], findings }
   const readers = new TextReaders(findings)
   forEachLine(source, (text, number) => readers.line(text, number), EVIDENCE_FILTER)
@@ -81,7 +77,7 @@ function readLines(source: ByteSource, findings: FileFindings): TextFile {
 }
 
 /** Reads what does not begin as text, and is of no known format. */
-function readMemory(source: ByteSource, findings: FileFindings): TextFile {
+function readMemory(source: ByteSource, findings: FileFindings): ReadFile {
   if (!scanMemory(source, findings)) {
     // A log can begin with bytes that are not text. Memory holds lines as well, of anything: those are no evidence.
     if (isMostlyText(source)) {
@@ -103,7 +99,7 @@ function readFormat(
   tables: readonly SymbolAddresses[],
   exhaustive: boolean,
 ): ReadFile {
-  const { name, remedy, evidence = `${name}, which is not read: ${remedy}` } = content
+  const { name, remedy, evidence = `${name}, which hypva does not read: ${remedy}` } = content
   const kind = content.kind as keyof typeof FORMAT_KINDS
   const { read } = FORMAT_KINDS[kind]
   if (read === undefined) findings.note(evidence)

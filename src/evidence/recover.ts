@@ -1,11 +1,11 @@
 import { FIELDS, LAYOUT_FIELDS } from '../layout/fields.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { ByteSource } from '../source.js'
-import { type Conflict, type Fact, FileFindings, type Findings, type Note, type Provenance, type Tag } from './facts.js'
+import { type Conflict, type Fact, FileFindings, type Note, type Provenance, type Tag } from './facts.js'
 import { addsTag, fieldsOf, unknownOf } from './infer/assemble.js'
-import { type Conclusions, conclude } from './infer/conclude.js'
+import { conclude } from './infer/conclude.js'
 import { candidatesOf, checkTogether, disputesOf, overruledNotes } from './infer/dispute.js'
-import { factsOfPairs, NO_TAG, solveTag, type TagSolution, withTag } from './infer/tag.js'
+import { factsOfPairs, NO_TAG, solveTag, withTag } from './infer/tag.js'
 import type { EvidenceKind } from './kinds.js'
 import { readEvidence } from './read.js'
 
@@ -21,7 +21,7 @@ export interface RecoverOptions {
   readonly exhaustive?: boolean
 }
 
-/** What the evidence amounts to. */
+/** What hypva recovers from the evidence. */
 export interface Recovery extends Omit<RecoveredFields, 'tags'> {
   /** All layouts that fit, when several do. */
   readonly candidates: readonly HypLayout[]
@@ -29,8 +29,8 @@ export interface Recovery extends Omit<RecoveredFields, 'tags'> {
   readonly files: readonly { readonly file: string; readonly kinds: readonly EvidenceKind[] }[]
 }
 
-/** What follows from all that the evidence says. */
-export interface RecoveredFields {
+/** What follows from all evidence together. */
+interface RecoveredFields {
   /** Every field that is known; without tagLsb and tagVal it is no layout to translate with yet. */
   readonly layout: Partial<HypLayout>
   /** How each field of `layout` is known. */
@@ -65,14 +65,14 @@ export function recoverLayout(evidence: readonly ByteSource[], options: RecoverO
   return { ...fields, candidates: candidatesOf(fields.layout, tags), files }
 }
 
-/** Recovers a layout from what has been read of the evidence, one entry a file. */
-export function recoverFromFindings(files: readonly Findings[]): RecoveredFields {
+/** Recovers a layout from the findings of each file. */
+export function recoverFromFindings(files: readonly FileFindings[]): RecoveredFields {
   const facts = files.flatMap(({ facts }) => facts)
   const rivals = files.flatMap(({ rivals }) => rivals)
   const { conclusions, solution } = solve(facts, files)
   const disputes = disputesOf(conclusions, solution, facts)
   const { layout, provenance } = fieldsOf(conclusions, disputes.fields)
-  // Of one tag that fits there is nothing to choose.
+  // A single tag that fits leaves no choice.
   const fits = solution.fits.length > 1 ? solution.fits : []
   const tags = rivals.length > 0 && disputes.fields.has('tagVal') ? rivals : fits
   return {
@@ -87,13 +87,10 @@ export function recoverFromFindings(files: readonly Findings[]): RecoveredFields
 }
 
 /** Concludes from the facts, the pairs and the hyp addresses. */
-function solve(
-  facts: readonly Fact[],
-  files: readonly Findings[],
-): { readonly conclusions: Conclusions; readonly solution: TagSolution } {
+function solve(facts: readonly Fact[], files: readonly FileFindings[]) {
   const pairs = files.flatMap(({ pairs }) => pairs)
   const addresses = files.flatMap(({ hypAddresses }) => hypAddresses)
-  // What is known of the image or the linear map turns pairs into offsets, from which more follows.
+  // Once the image or the linear map is known, pairs give offsets, and those lead to further conclusions.
   const first = conclude(withTag(facts))
   const second = conclude(withTag([...facts, ...factsOfPairs(pairs, first)]))
   const all = [...facts, ...factsOfPairs(pairs, second)]

@@ -1,19 +1,19 @@
-// Syndrome registers, field by field. Names of exception classes and faults are those the kernel prints; the encodings are of
-// the Arm Architecture Reference Manual (ARM DDI 0487), each table saying which section.
+// Decodes syndrome registers field by field. Exception classes and faults have the names that the kernel prints. Each table names its
+// section of the Arm Architecture Reference Manual (ARM DDI 0487).
 
 /** One field of a register. */
 export interface RegisterField {
   /** The architecture's name. */
   readonly name: string
   readonly value: bigint
-  /** What it means; empty where the value says it. */
+  /** What the value means; empty where the number needs no explanation. */
   readonly text: string
 }
 
 /** An exception class. */
 export interface ExceptionClass {
   readonly code: number
-  /** Of asm/esr.h, without ESR_ELx_EC_. */
+  /** As in asm/esr.h, without ESR_ELx_EC_. */
   readonly name: string
   /** As esr_get_class_string() of arch/arm64/kernel/traps.c prints it. */
   readonly text: string
@@ -71,13 +71,9 @@ const CLASSES: readonly (readonly [number, string, string])[] = [
   [0x3d, 'EBEP', 'PMU exception'],
 ]
 
-const CLASS_BY_CODE: ReadonlyMap<number, ExceptionClass> = new Map(
-  CLASSES.map(([code, name, text]) => [code, { code, name, text }]),
-)
-
 /**
- * Fault status codes that are one of a kind: DDI 0487, "ESR_EL2", "ISS encoding for an exception from a Data Abort",
- * DFSC (an Instruction Abort's IFSC has a subset). Texts: fault_info of arch/arm64/mm/fault.c, where it has one.
+ * Fault status codes without a level in their low bits: DDI 0487, "ESR_EL2", "ISS encoding for an exception from a Data Abort", DFSC (the
+ * IFSC of an Instruction Abort has a subset). Texts: fault_info of arch/arm64/mm/fault.c, where it has one.
  */
 const FAULTS: ReadonlyMap<number, string> = new Map([
   [0x10, 'synchronous external abort'],
@@ -111,7 +107,7 @@ const LEVELLED: readonly (readonly [number, string])[] = [
   [0x24, 'granule protection fault on translation table walk'],
 ]
 
-/** A fault status code, in words: `level 1 translation fault`. */
+/** Describes a fault status code: `level 1 translation fault`. */
 function faultText(status: number): string {
   const single = FAULTS.get(status)
   if (single !== undefined) return single
@@ -119,18 +115,14 @@ function faultText(status: number): string {
   return kind === undefined ? 'reserved fault status' : `level ${status & 3} ${kind}`
 }
 
-/** Whether a fault status is one for which no stage of translation could resolve the address. */
+/** Whether the fault status means that a stage of translation has no mapping for the address. */
 export function isTranslationFault(status: number): boolean {
   return (status & ~3) === 0x04 || status === 0x2a || status === 0x2b
 }
 
-/** PC_ALIGN, WATCHPT_LOW, WATCHPT_CUR and GPC: the classes other than aborts that set FAR_EL2 (DDI 0487, "FAR_EL2"). */
-const OTHERS_THAT_SET_FAR = [0x22, 0x34, 0x35, 0x1e]
-const ABORTS = [0x20, 0x21, 0x24, 0x25]
-
-/** Whether an exception of this class sets FAR. */
+/** Whether an exception of this class sets FAR: aborts, PC_ALIGN, watchpoints and GPC (DDI 0487, "FAR_EL2"). */
 export function setsFar({ code }: ExceptionClass): boolean {
-  return ABORTS.includes(code) || OTHERS_THAT_SET_FAR.includes(code)
+  return [0x20, 0x21, 0x24, 0x25, 0x22, 0x34, 0x35, 0x1e].includes(code)
 }
 
 /** ESR_EL2, decoded. */
@@ -138,17 +130,17 @@ export interface Syndrome {
   readonly value: bigint
   readonly exceptionClass: ExceptionClass
   readonly fields: readonly RegisterField[]
-  /** Of an abort. */
+  /** Present for an abort. */
   readonly abort?: {
     readonly kind: 'data' | 'instruction'
-    /** Taken from EL2 itself; else from a lower exception level. */
+    /** True if EL2 itself took it, false if a lower exception level did. */
     readonly current: boolean
     /** DFSC or IFSC. */
     readonly status: number
     readonly text: string
-    /** Of a data abort that says it. */
+    /** Present for a data abort. */
     readonly write?: boolean
-    /** On a stage 1 table walk. */
+    /** A stage 1 table walk caused it. */
     readonly walk: boolean
     /** Whether FAR_EL2 holds the faulting address. */
     readonly farValid: boolean
@@ -163,40 +155,41 @@ export interface Syndrome {
  * decodeEsr(0xf2000800n).exceptionClass.code // 0x3c
  */
 export function decodeEsr(value: bigint): Syndrome {
-  const bits = (low: number, count = 1) => Number((value >> BigInt(low)) & ((1n << BigInt(count)) - 1n))
+  const bits = bitsOf(value)
   const code = bits(26, 6)
-  const exceptionClass = CLASS_BY_CODE.get(code) ?? {
+  const [, name, text] = CLASSES.find(([known]) => known === code) ?? [
     code,
-    name: `0x${code.toString(16)}`,
-    text: 'reserved exception class',
-  }
-  const fields: RegisterField[] = [
-    field('EC', code, `${exceptionClass.name}, ${exceptionClass.text}`),
+    `0x${code.toString(16)}`,
+    'reserved exception class',
+  ]
+  const head = [
+    field('EC', code, `${name}, ${text}`),
     field('IL', bits(25), bits(25) ? '32-bit instruction' : '16-bit instruction'),
   ]
-  const rest = { value, exceptionClass, fields }
-  switch (exceptionClass.name) {
-    case 'DABT_LOW':
-    case 'DABT_CUR':
-      fields.push(...dataAbort(bits))
-      return { ...rest, abort: abortOf(exceptionClass.name, bits) }
-    case 'IABT_LOW':
-    case 'IABT_CUR':
-      fields.push(...abortTail(bits), field('IFSC', bits(0, 6), faultText(bits(0, 6))))
-      return { ...rest, abort: abortOf(exceptionClass.name, bits) }
-    case 'BRK64': {
-      const immediate = bits(0, 16)
-      const use = brkUse(immediate)
-      fields.push(field('Comment', immediate, use))
-      return { ...rest, brk: { immediate, use } }
-    }
-    default:
-      fields.push(...(ISS[exceptionClass.name]?.(bits) ?? plainIss(bits)))
-      return rest
+  const syndrome = (iss: readonly RegisterField[]) => ({
+    value,
+    exceptionClass: { code, name, text },
+    fields: [...head, ...iss],
+  })
+  if (name.startsWith('DABT')) return { ...syndrome(dataAbort(bits)), abort: abortOf(name, bits) }
+  if (name.startsWith('IABT')) {
+    const iss = [...abortTail(bits), field('IFSC', bits(0, 6), faultText(bits(0, 6)))]
+    return { ...syndrome(iss), abort: abortOf(name, bits) }
   }
+  if (name === 'BRK64') {
+    const immediate = bits(0, 16)
+    const use = brkUse(immediate)
+    return { ...syndrome([field('Comment', immediate, use)]), brk: { immediate, use } }
+  }
+  return syndrome(ISS[name]?.(bits) ?? [field('ISS', bits(0, 25))])
 }
 
 type Bits = (low: number, count?: number) => number
+
+/** Reads `count` bits of a register from bit `low` on. */
+function bitsOf(value: bigint): Bits {
+  return (low, count = 1) => Number((value >> BigInt(low)) & ((1n << BigInt(count)) - 1n))
+}
 
 /** DDI 0487, "ESR_EL2", "ISS encoding for an exception from a Data Abort". */
 function dataAbort(bits: Bits): RegisterField[] {
@@ -206,16 +199,16 @@ function dataAbort(bits: Bits): RegisterField[] {
   if (bits(24)) {
     fields.push(
       field('SAS', bits(22, 2), `${['byte', 'halfword', 'word', 'doubleword'][bits(22, 2)]}`),
-      field('SSE', bits(21), bits(21) ? 'sign-extended' : ''),
+      flag(bits, 'SSE', 21, 'sign-extended'),
       field('SRT', bits(16, 5), `${bits(15) ? 'x' : 'w'}${bits(16, 5)}`),
       field('SF', bits(15), bits(15) ? '64-bit register' : '32-bit register'),
-      field('AR', bits(14), bits(14) ? 'acquire/release' : ''),
+      flag(bits, 'AR', 14, 'acquire/release'),
     )
   }
   fields.push(
-    field('VNCR', bits(13), bits(13) ? 'access through VNCR_EL2' : ''),
+    flag(bits, 'VNCR', 13, 'access through VNCR_EL2'),
     ...abortTail(bits),
-    field('CM', bits(8), bits(8) ? 'cache maintenance or address translation instruction' : ''),
+    flag(bits, 'CM', 8, 'cache maintenance or address translation instruction'),
     field('WnR', bits(6), bits(6) ? 'write' : 'read'),
     field('DFSC', bits(0, 6), faultText(bits(0, 6))),
   )
@@ -224,15 +217,12 @@ function dataAbort(bits: Bits): RegisterField[] {
 
 /** What data and instruction aborts have in common. */
 function abortTail(bits: Bits): RegisterField[] {
+  const set = ['recoverable', '', 'uncontainable', 'restartable'][bits(11, 2)]!
   return [
-    field(
-      'SET',
-      bits(11, 2),
-      bits(0, 6) === 0x10 ? (['recoverable', '', 'uncontainable', 'restartable'][bits(11, 2)] ?? '') : '',
-    ),
+    field('SET', bits(11, 2), bits(0, 6) === 0x10 ? set : ''),
     field('FnV', bits(10), bits(10) ? 'FAR is not valid' : 'FAR is valid'),
-    field('EA', bits(9), bits(9) ? 'external abort type 1' : ''),
-    field('S1PTW', bits(7), bits(7) ? 'stage 2 fault of a stage 1 table walk' : ''),
+    flag(bits, 'EA', 9, 'external abort type 1'),
+    flag(bits, 'S1PTW', 7, 'stage 2 fault of a stage 1 table walk'),
   ]
 }
 
@@ -251,7 +241,9 @@ function abortOf(name: string, bits: Bits): NonNullable<Syndrome['abort']> {
   }
 }
 
-/** DDI 0487, "ESR_EL2", the ISS encodings of the other classes an EL2 can meet. */
+const AET = ['uncontainable', 'unrecoverable', 'restartable', 'recoverable', '', '', 'corrected', '']
+
+/** DDI 0487, "ESR_EL2": the ISS encodings of the other classes that EL2 can take. */
 const ISS: Readonly<Record<string, (bits: Bits) => RegisterField[]>> = {
   WFx: (bits) => [field('TI', bits(0, 2), ['WFI', 'WFE', 'WFIT', 'WFET'][bits(0, 2)]!)],
   SVC64: immediate,
@@ -261,11 +253,11 @@ const ISS: Readonly<Record<string, (bits: Bits) => RegisterField[]>> = {
     const name = `S${bits(20, 2)}_${bits(14, 3)}_C${bits(10, 4)}_C${bits(1, 4)}_${bits(17, 3)}`
     return [
       field('Op0', bits(20, 2), name),
-      field('Op2', bits(17, 3), ''),
-      field('Op1', bits(14, 3), ''),
-      field('CRn', bits(10, 4), ''),
+      field('Op2', bits(17, 3)),
+      field('Op1', bits(14, 3)),
+      field('CRn', bits(10, 4)),
       field('Rt', bits(5, 5), `x${bits(5, 5)}`),
-      field('CRm', bits(1, 4), ''),
+      field('CRm', bits(1, 4)),
       field('Direction', bits(0), bits(0) ? 'read (MRS)' : 'write (MSR)'),
     ]
   },
@@ -277,26 +269,18 @@ const ISS: Readonly<Record<string, (bits: Bits) => RegisterField[]>> = {
     field('Data', bits(1), bits(1) ? 'data key' : 'instruction key'),
     field('B', bits(0), bits(0) ? 'B key' : 'A key'),
   ],
-  BTI: (bits) => [field('BTYPE', bits(0, 2), '')],
+  BTI: (bits) => [field('BTYPE', bits(0, 2))],
   SERROR: (bits) => [
-    field('IDS', bits(24), bits(24) ? 'the rest is implementation defined' : ''),
-    field('IESB', bits(13), bits(13) ? 'synchronized by the implicit error barrier' : ''),
-    field(
-      'AET',
-      bits(10, 3),
-      ['uncontainable', 'unrecoverable', 'restartable', 'recoverable', '', '', 'corrected', ''][bits(10, 3)]!,
-    ),
-    field('EA', bits(9), ''),
+    flag(bits, 'IDS', 24, 'the rest is implementation defined'),
+    flag(bits, 'IESB', 13, 'synchronized by the implicit error barrier'),
+    field('AET', bits(10, 3), AET[bits(10, 3)]),
+    field('EA', bits(9)),
     field('DFSC', bits(0, 6), bits(0, 6) === 0x11 ? 'asynchronous SError' : 'uncategorized'),
   ],
 }
 
 function immediate(bits: Bits): RegisterField[] {
-  return [field('imm16', bits(0, 16), '')]
-}
-
-function plainIss(bits: Bits): RegisterField[] {
-  return [field('ISS', bits(0, 25), '')]
+  return [field('imm16', bits(0, 16))]
 }
 
 /** BRK immediates: asm/brk-imm.h. */
@@ -311,7 +295,7 @@ const BRK_USES: ReadonlyMap<number, string> = new Map([
   [0x800, 'BUG() or WARN() (BUG_BRK_IMM); at EL2 a WARN is fatal too'],
 ])
 
-/** What the compiler's undefined-behaviour traps are for, in its order: enum ubsan_checks of lib/ubsan.h. */
+/** The checks behind the compiler's undefined-behaviour traps, in the order of enum ubsan_checks in lib/ubsan.h. */
 const UBSAN_CHECKS = [
   'addition overflow',
   'unreachable code reached',
@@ -340,7 +324,7 @@ const UBSAN_CHECKS = [
   'bound of a variable length array not positive',
 ] as const
 
-/** What the kernel uses a BRK immediate for: asm/brk-imm.h, and for the encodings inside it arch/arm64/kernel/traps.c and lib/ubsan.h. */
+/** The kernel's use of a BRK immediate: asm/brk-imm.h; arch/arm64/kernel/traps.c and lib/ubsan.h for the fields inside it. */
 function brkUse(imm: number): string {
   const single = BRK_USES.get(imm)
   if (single !== undefined) return single
@@ -359,43 +343,34 @@ function brkUse(imm: number): string {
   return 'no use in the kernel'
 }
 
-function field(name: string, value: number, text: string): RegisterField {
+function field(name: string, value: number, text = ''): RegisterField {
   return { name, value: BigInt(value), text }
+}
+
+/** A field of one bit, with the meaning of 1. */
+function flag(bits: Bits, name: string, bit: number, set: string): RegisterField {
+  return field(name, bits(bit), bits(bit) ? set : '')
 }
 
 /** A saved program status, decoded. */
 export interface ProgramStatus {
   readonly value: bigint
-  /** `EL2h`: exception level and whether it used its own stack pointer (h) or SP_EL0 (t); `AArch32 …` for 32-bit modes. */
+  /** `EL2h`: the exception level, and `h` if it used its own stack pointer, `t` if SP_EL0; `AArch32 …` for a 32-bit mode. */
   readonly mode: string
-  /** Exception level: 0 to 3; undefined for a mode that none has. */
+  /** Exception level: 0 to 3; undefined for a reserved mode. */
   readonly el: number | undefined
   readonly fields: readonly RegisterField[]
 }
 
-/** DDI 0487, "SPSR_EL2", field M[4:0] of AArch64 state: level and stack pointer. */
-const MODES: ReadonlyMap<number, string> = new Map([
-  [0x0, 'EL0t'],
-  [0x4, 'EL1t'],
-  [0x5, 'EL1h'],
-  [0x8, 'EL2t'],
-  [0x9, 'EL2h'],
-  [0xc, 'EL3t'],
-  [0xd, 'EL3h'],
-])
+type Modes = Readonly<Record<number, string>>
 
-/** The same of AArch32 state (M[4] set), with the exception level that such a mode runs at under an AArch64 EL2. */
-const MODES32: ReadonlyMap<number, readonly [string, number]> = new Map([
-  [0x0, ['User', 0]],
-  [0x1, ['FIQ', 1]],
-  [0x2, ['IRQ', 1]],
-  [0x3, ['Supervisor', 1]],
-  [0x7, ['Abort', 1]],
-  [0xb, ['Undefined', 1]],
-  [0xf, ['System', 1]],
-])
+/** DDI 0487, "SPSR_EL2", field M[3:0] of AArch64 state: level and stack pointer. */
+const MODES: Modes = { 0: 'EL0t', 4: 'EL1t', 5: 'EL1h', 8: 'EL2t', 9: 'EL2h', 12: 'EL3t', 13: 'EL3h' }
 
-/** DDI 0487, "SPSR_EL2", AArch64 state: bit, name, what it means when set. */
+/** The same of AArch32 state (M[4] set). Under an AArch64 EL2 all of these but User run at EL1. */
+const MODES32: Modes = { 0: 'User', 1: 'FIQ', 2: 'IRQ', 3: 'Supervisor', 7: 'Abort', 11: 'Undefined', 15: 'System' }
+
+/** DDI 0487, "SPSR_EL2", AArch64 state: bit, name, meaning of 1. */
 const STATUS_BITS: readonly (readonly [number, string, string])[] = [
   [31, 'N', 'negative'],
   [30, 'Z', 'zero'],
@@ -427,25 +402,18 @@ const STATUS_BITS: readonly (readonly [number, string, string])[] = [
 export function decodePs(value: bigint): ProgramStatus {
   const number = Number(value & 0x1fn)
   const aarch32 = (number & 0x10) !== 0
-  const mode32 = MODES32.get(number & 0xf)
-  const mode = aarch32 ? `AArch32 ${mode32?.[0] ?? 'reserved mode'}` : (MODES.get(number) ?? 'reserved mode')
-  const el = aarch32 ? mode32?.[1] : MODES.has(number) ? number >> 2 : undefined
+  const known = (aarch32 ? MODES32 : MODES)[number & 0xf]
+  const mode = `${aarch32 ? 'AArch32 ' : ''}${known ?? 'reserved mode'}`
+  const el = known === undefined ? undefined : aarch32 ? Math.min(number & 0xf, 1) : number >> 2
   const where = el === undefined ? 'no exception level has this mode' : el === 2 ? 'EL2, the hypervisor' : `EL${el}`
-  const set = STATUS_BITS.filter(([bit]) => (value >> BigInt(bit)) & 1n).map(([, name, text]) => ({
-    name,
-    value: 1n,
-    text,
-  }))
-  const btype = (value >> 10n) & 3n
+  const bits = bitsOf(value)
+  const set = STATUS_BITS.filter(([bit]) => bits(bit)).map(([, name, text]) => field(name, 1, text))
+  if (bits(10, 2)) set.push(field('BTYPE', bits(10, 2), 'an indirect branch was just taken'))
   return {
     value,
     mode,
     el,
-    fields: [
-      { name: 'M', value: BigInt(number), text: `${mode}: ${where}` },
-      ...(aarch32 ? [] : set),
-      ...(!aarch32 && btype !== 0n ? [{ name: 'BTYPE', value: btype, text: 'an indirect branch was just taken' }] : []),
-    ],
+    fields: [field('M', number, `${mode}: ${where}`), ...(aarch32 ? [] : set)],
   }
 }
 
@@ -457,11 +425,11 @@ export interface TranslationResult {
   /** Physical address of the 4 KiB page, when it did not fail. */
   readonly page?: bigint
   readonly fields: readonly RegisterField[]
-  /** What to make of a value that no translation left there. */
+  /** Explains a value that no translation left there. */
   readonly note?: string
 }
 
-/** What KVM gives a guest's registers that the architecture leaves unknown at reset: reset_unknown() of arch/arm64/kvm/sys_regs.c. */
+/** KVM's value for a guest's registers that the architecture leaves unknown at reset: reset_unknown() of arch/arm64/kvm/sys_regs.c. */
 const RESET_UNKNOWN = 0x1de7ec7edbadc0den
 
 /**
@@ -470,7 +438,7 @@ const RESET_UNKNOWN = 0x1de7ec7edbadc0den
  * decodePar(0x1n).failed // true
  */
 export function decodePar(value: bigint): TranslationResult {
-  const bits = (low: number, count = 1) => Number((value >> BigInt(low)) & ((1n << BigInt(count)) - 1n))
+  const bits = bitsOf(value)
   const failed = bits(0) === 1
   const note =
     value === 0n
@@ -485,7 +453,7 @@ export function decodePar(value: bigint): TranslationResult {
       fields: [
         field('F', 1, 'the translation failed'),
         field('FST', bits(1, 6), faultText(bits(1, 6))),
-        field('PTW', bits(8), bits(8) ? 'stage 2 fault of a stage 1 table walk' : ''),
+        flag(bits, 'PTW', 8, 'stage 2 fault of a stage 1 table walk'),
         field('S', bits(9), bits(9) ? 'stage 2' : 'stage 1'),
       ],
       ...(note && { note }),
@@ -500,7 +468,7 @@ export function decodePar(value: bigint): TranslationResult {
       field('F', 0, 'the translation succeeded'),
       { name: 'PA', value: page, text: 'physical page' },
       field('SH', bits(7, 2), ['non-shareable', 'reserved', 'outer shareable', 'inner shareable'][bits(7, 2)]!),
-      field('NS', bits(9), bits(9) ? 'non-secure' : ''),
+      flag(bits, 'NS', 9, 'non-secure'),
       field('ATTR', bits(56, 8), 'memory attributes, as in MAIR'),
     ],
     ...(note && { note }),

@@ -38,25 +38,17 @@ const TABLE: readonly (readonly [number, number, Render])[] = [
   [0xffc00000, 0xf9000000, (word) => `str ${x(register(word))}, ${place(word, 8)}`],
   [0xffc00000, 0xb9400000, (word) => `ldr w${register(word)}, ${place(word, 4)}`],
   [0xffc00000, 0xb9000000, (word) => `str w${register(word)}, ${place(word, 4)}`],
-  [
-    0xffc00000,
-    0xd1000000,
-    (word) => `sub ${base(register(word))}, ${base(register(word, 5))}, #0x${unsigned12(word).toString(16)}`,
-  ],
-  [
-    0xffc00000,
-    0xd1400000,
-    (word) => `sub ${base(register(word))}, ${base(register(word, 5))}, #0x${unsigned12(word).toString(16)}, lsl #12`,
-  ],
+  [0xffc00000, 0xd1000000, subtraction],
+  [0xffc00000, 0xd1400000, (word) => `${subtraction(word)}, lsl #12`],
 ]
 
-/** LDR and STR of 32 and 64 bits with an unsigned offset, whatever the size and direction. */
-const LOAD_STORE_MASK = 0xbf800000
-const LOAD_STORE = 0xb9000000
+function subtraction(word: number): string {
+  return `sub ${base(register(word))}, ${base(register(word, 5))}, #0x${unsigned12(word).toString(16)}`
+}
 
-/** Whether an instruction loads or stores relative to the stack pointer. */
+/** Whether an instruction is an LDR or STR, of 32 or 64 bits, with an unsigned offset from the stack pointer. */
 export function accessesStack(word: number): boolean {
-  return (word & LOAD_STORE_MASK) >>> 0 === LOAD_STORE && register(word, 5) === 31
+  return (word & 0xbf800000) >>> 0 === 0xb9000000 && register(word, 5) === 31
 }
 
 function unsigned12(word: number): number {

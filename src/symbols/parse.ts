@@ -6,7 +6,7 @@ import { aliasRank, isIgnored } from './kernel-order.js'
 import { parseSymbolLine, type SymbolLine } from './line.js'
 import { LANDMARKS, SymbolTable } from './table.js'
 
-/** The last symbol of a module has no next one: its section ends in no table, but at the end of a page. */
+/** Bytes. The last symbol of a module has no successor: it ends where its page ends. */
 const PAGE = 4096n
 const KERNEL_HALF = 1n << 63n
 const EXPECTED = 'expected /proc/kallsyms, System.map, nm output or an ELF vmlinux'
@@ -79,7 +79,7 @@ function build(
   const columns = new Columns()
   sortKernel(kernel)
   const end = landmarks.get('_end')
-  // A kernel without CONFIG_KALLSYMS_ALL has the symbols of its text only, and finds none for what lies outside of it.
+  // A kernel without CONFIG_KALLSYMS_ALL has only the symbols of its text, and names nothing outside of it.
   const textOnly = end === undefined && landmarks.has('_etext') && landmarks.has('_stext')
   const holes = textOnly ? ['_etext', '_einittext'] : ['_end']
   for (const { address, name } of kernel) columns.add(address, name, undefined)
@@ -87,12 +87,13 @@ function build(
     const at = kernel.find((symbol) => symbol.name === name)?.address
     if (at !== undefined) columns.hole(at)
   }
-  // The last symbol has no next one; behind the end of the image there is nothing.
+  // The last symbol has no successor; nothing follows the end of the image.
   const last = kernel.at(-1)
   if (last !== undefined)
     columns.hole(last.name === '_end' || last.address === end ? last.address : pageEnd(last.address))
 
-  sortByAddress(modules)
+  // The build does not sort symbols of modules: of one address the first in the file counts (find_kallsyms_symbol).
+  modules.sort(byAddress)
   modules.forEach(({ address, name, module }, i) => {
     columns.add(address, name, module)
     const next = modules[i + 1]
@@ -107,9 +108,13 @@ function pageEnd(address: bigint): bigint {
   return (address | (PAGE - 1n)) + 1n
 }
 
-/** By address, and those of one address in the order of the kernel's own table. */
+function byAddress(a: SymbolLine, b: SymbolLine): number {
+  return a.address < b.address ? -1 : a.address > b.address ? 1 : 0
+}
+
+/** Sorts by address, and symbols of one address in the order of the kernel's own table. */
 function sortKernel(lines: SymbolLine[]): void {
-  lines.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0))
+  lines.sort(byAddress)
   for (let from = 0, to: number; from < lines.length; from = to) {
     const { address } = lines[from]!
     for (to = from + 1; lines[to]?.address === address; ) to++
@@ -118,11 +123,6 @@ function sortKernel(lines: SymbolLine[]): void {
     alike.sort((a, b) => a.rank - b.rank)
     for (const [i, { line }] of alike.entries()) lines[from + i] = line
   }
-}
-
-/** Modules' symbols are not sorted by the build: the first in the file counts (find_kallsyms_symbol). */
-function sortByAddress(lines: SymbolLine[]): void {
-  lines.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0))
 }
 
 /** Entries in the making: the first of an address stays, a hole replaces what begins where it does. */

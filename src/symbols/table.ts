@@ -1,3 +1,4 @@
+import { groupBy } from '../group-by.js'
 import { wrap64 } from '../u64.js'
 
 /** The prefix that the build gives to every symbol of the nVHE hypervisor's object. */
@@ -144,15 +145,7 @@ export class SymbolTable {
 
   /** The addresses of all symbols of a name, ascending. */
   addressesOf(name: string): bigint[] {
-    if (this.byName === undefined) {
-      const byName = new Map<string, number[]>()
-      this.names.forEach((own, i) => {
-        const entries = byName.get(own)
-        if (entries === undefined) byName.set(own, [i])
-        else entries.push(i)
-      })
-      this.byName = byName
-    }
+    this.byName ??= groupBy(this.names.keys(), (i) => this.names[i]!)
     return (this.byName.get(name) ?? []).map((i) => this.starts[i]!)
   }
 }

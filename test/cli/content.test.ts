@@ -198,7 +198,9 @@ describe('evidence', () => {
     expect(code).toBe(2)
     expect(out.toString().split('\n')[0]).toBe(`${file}: a format that hypva does not read`)
     expect(err).toMatch(
-      new RegExp(`^hypva: ${file}: ${sample.name.source.slice(1)}.*, which is not read: .*\`${sample.command}.*\n$`),
+      new RegExp(
+        `^hypva: ${file}: ${sample.name.source.slice(1)}.*, which hypva does not read: .*\`${sample.command}.*\n$`,
+      ),
     )
   })
 
@@ -210,13 +212,15 @@ describe('evidence', () => {
 
   test('inside gzip', () => {
     const { code, err } = hypva(['layout', 'recover', put('log.gz.gz', gzipSync(gzipSync('x\n')))])
-    expect([code, err]).toEqual([2, expect.stringMatching(/gzip data, which is not read/)])
+    expect([code, err]).toEqual([2, expect.stringMatching(/gzip data, which hypva does not read/)])
   })
 
   test('other evidence still gives a layout, and the note is on stderr', () => {
     const { code, out, err } = hypva(['layout', 'recover', xz, memory, '-o', '-'])
     expect([code, JSON.parse(out.toString()).tagVal]).toEqual([0, '0x629b2'])
-    expect(err).toBe(`hypva: ${xz}: xz-compressed data, which is not read: decompress it with \`xz -dc FILE\`\n`)
+    expect(err).toBe(
+      `hypva: ${xz}: xz-compressed data, which hypva does not read: decompress it with \`xz -dc FILE\`\n`,
+    )
   })
 })
 

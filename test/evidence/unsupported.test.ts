@@ -23,7 +23,7 @@ test.each(samples)('%s is not scanned as memory', (name, sample) => {
   }
   const { files, notes, layout } = recoverLayout([recording])
   expect(files).toEqual([{ file: 'it', kinds: ['unsupported'] }])
-  expect(notes).toEqual([{ file: 'it', text: expect.stringContaining(`which is not read: `) }])
+  expect(notes).toEqual([{ file: 'it', text: expect.stringContaining(`which hypva does not read: `) }])
   expect(notes[0]!.text).toMatch(sample.name)
   expect(notes[0]!.text).toContain(`\`${sample.command}`)
   expect(layout).toEqual({})

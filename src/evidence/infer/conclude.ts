@@ -1,3 +1,4 @@
+import { groupBy } from '../../group-by.js'
 import type { Range } from '../../u64.js'
 import {
   type Conflict,
@@ -12,14 +13,14 @@ import {
 } from '../facts.js'
 import { RULES, type Rule } from './rules.js'
 
-/** What is settled about a quantity. */
+/** The value of a quantity, and how it is known. */
 interface Settled {
   readonly fact: Fact
-  /** Everything that says so. */
+  /** All evidence for it. */
   readonly provenance: readonly Provenance[]
-  /** Whether a layout says so. */
+  /** A layout file is among the evidence. */
   readonly ofLayout: boolean
-  /** Facts of lower priority that say otherwise. */
+  /** Facts of lower priority with another value. */
   readonly overruled: readonly Fact[]
 }
 
@@ -33,14 +34,14 @@ export interface Conclusions {
 /** More rounds than the longest chain of rules. */
 const ROUNDS = 16
 
-/** Draws every conclusion the rules allow. Nothing is concluded from a quantity that evidence disagrees on. */
+/** Draws every conclusion that the rules allow, but none from a quantity on which the evidence disagrees. */
 export function conclude(facts: readonly Fact[]): Conclusions {
   let conclusions = settle(facts)
   let before = ''
   let last: Fact[] = []
   for (let round = 0; round < ROUNDS; round++) {
     const disputed = new Set<string>(conclusions.conflicts.map(({ field }) => field))
-    // A derived fact that contradicts other evidence stays, though nothing more is concluded from either.
+    // A derived fact that contradicts other evidence stays as one side of the conflict.
     const standing = last.filter(({ field }) => disputed.has(field))
     const derived = [
       ...standing,
@@ -56,35 +57,24 @@ export function conclude(facts: readonly Fact[]): Conclusions {
 }
 
 function apply(rule: Rule, { settled, values }: Conclusions): Fact | undefined {
-  const inputs: Settled[] = []
-  for (const quantity of rule.from) {
-    const input = settled.get(quantity)
-    if (input === undefined) return undefined
-    inputs.push(input)
-  }
-  for (const quantity of rule.also ?? []) {
-    const input = settled.get(quantity)
-    if (input !== undefined) inputs.push(input)
-  }
+  if (!rule.from.every((quantity) => settled.has(quantity))) return undefined
+  const inputs = [...rule.from, ...(rule.also ?? [])].flatMap((quantity) => settled.get(quantity)?.fact ?? [])
+  const ancestors = ancestorsOf(inputs)
   // A quantity cannot support itself.
-  const ancestors = new Set<Quantity>(inputs.flatMap(({ fact }) => [fact.field, ...(fact.ancestors ?? [])]))
   if (ancestors.has(rule.to)) return undefined
   const value = rule.value(values as Quantities)
   if (value === undefined) return undefined
-  const least = Math.min(...inputs.map(({ fact }) => fact.priority))
-  return {
-    field: rule.to,
-    value: value as Fact['value'],
-    ...joined(
-      inputs.map(({ fact }) => fact),
-      rule.text,
-    ),
-    priority: rule.weak ? Math.min(least, -1) : least,
-    ancestors,
-  }
+  const least = Math.min(...inputs.map(({ priority }) => priority))
+  const priority = rule.weak ? Math.min(least, -1) : least
+  return { field: rule.to, value: value as Fact['value'], ...joined(inputs, rule.text), priority, ancestors }
 }
 
-/** Provenance of what follows from several facts: every place they rest on, by file. */
+/** The fields of some facts, and every quantity that these rest on. */
+export function ancestorsOf(facts: readonly Fact[]): Set<Quantity> {
+  return new Set(facts.flatMap(({ field, ancestors }) => [field, ...(ancestors ?? [])]))
+}
+
+/** The provenance of a conclusion from several facts: every place they rest on, by file. */
 export function joined(
   facts: readonly (Place & { readonly roots?: readonly Place[] })[],
   rule: string,
@@ -110,7 +100,8 @@ function settle(facts: readonly Fact[]): Conclusions {
   const byField = groupBy(facts, ({ field }) => field)
   for (const [field, all] of byField) {
     const top = all.reduce((most, { priority }) => Math.max(most, priority), Number.NEGATIVE_INFINITY)
-    const sides = sidesOf(all.filter(({ priority }) => priority === top))
+    const strongest = all.filter(({ priority }) => priority === top)
+    const sides = [...groupBy(strongest, meaningOf).values()]
     if (sides.length > 1) {
       // Guesses that disagree cancel out.
       if (top < 0) continue
@@ -121,30 +112,22 @@ function settle(facts: readonly Fact[]): Conclusions {
       continue
     }
     const fact = sides[0]![0]!
-    const agreeing = all.filter((other) => same(other, fact))
+    const agrees = (other: Fact) => meaningOf(other) === meaningOf(fact)
+    const agreeing = all.filter(agrees)
     settled.set(field, {
       fact,
       provenance: agreeing.map(provenanceOf),
       ofLayout: agreeing.some((other) => other.ofLayout === true),
-      overruled: all.filter((other) => !same(other, fact) && other.priority >= 0),
+      overruled: all.filter((other) => !agrees(other) && other.priority >= 0),
     })
     values[field] = fact.value
   }
   return { settled, conflicts, values: values as Values }
 }
 
-function sidesOf(facts: readonly Fact[]): Fact[][] {
-  return [...groupBy(facts, meaningOf).values()]
-}
-
-/** Whether two facts of one field agree. */
-function same(a: Fact, b: Fact): boolean {
-  return meaningOf(a) === meaningOf(b)
-}
-
 const MEANINGS = new WeakMap<Fact, string>()
 
-/** What facts of one field that agree have in common. Lists of DRAM agree when they end at the same addresses: each has its own way with holes. */
+/** Text that is equal for facts of one field that agree. Lists of DRAM agree if they start and end at the same addresses: sources differ in how they list holes. */
 function meaningOf(fact: Fact): string {
   let meaning = MEANINGS.get(fact)
   if (meaning === undefined) {
@@ -153,16 +136,4 @@ function meaningOf(fact: Fact): string {
     MEANINGS.set(fact, meaning)
   }
   return meaning
-}
-
-/** Map.groupBy, which Node 20 does not have. */
-export function groupBy<T, K>(items: readonly T[], key: (item: T) => K): Map<K, T[]> {
-  const groups = new Map<K, T[]>()
-  for (const item of items) {
-    const name = key(item)
-    const group = groups.get(name)
-    if (group === undefined) groups.set(name, [item])
-    else group.push(item)
-  }
-  return groups
 }

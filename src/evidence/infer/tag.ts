@@ -1,3 +1,4 @@
+import { groupBy } from '../../group-by.js'
 import { isSince } from '../../layout/generations.js'
 import { fls64, formatU64, lowMask, wrap64 } from '../../u64.js'
 import {
@@ -6,7 +7,6 @@ import {
   FactList,
   type HypAddress,
   type Pair,
-  type Place,
   type Provenance,
   provenanceOf,
   type Quantity,
@@ -14,37 +14,35 @@ import {
   type Values,
 } from '../facts.js'
 import { kernelKind, vaBitsOfLinear } from '../kernel-address.js'
-import { type Conclusions, groupBy, joined } from './conclude.js'
+import { ancestorsOf, type Conclusions, joined } from './conclude.js'
 import { lsbOfMemory } from './rules.js'
 
 /** No host of KVM has less than 32 MiB of memory, so a tag begins no lower. */
 const LEAST_LSB = 25
 
-/** One thing that fixes the tag, given where it begins. */
-interface Constraint extends Provenance {
-  readonly roots?: readonly Place[]
-  readonly priority: number
+/** Evidence that determines the tag once tag_lsb is known. */
+interface Constraint extends Provenance, Pick<Fact, 'roots' | 'priority'> {
   readonly ancestors: ReadonlySet<Quantity>
-  /** Above tag_lsb it has the bits of the tag. */
+  /** Its bits from tag_lsb up are those of the tag. */
   readonly hyp: bigint
-  /** Its lowest set bit is where tag_lsb lies at most: below, hyp and linear addresses have the same bits. */
+  /** tag_lsb is at most its lowest set bit: below tag_lsb, hyp and linear addresses have the same bits. */
   readonly differ: bigint
 }
 
-/** The tag in place for a tag_lsb of `lsb`; undefined when the constraint rules that out. */
+/** The tag, tag_val << tag_lsb, if tag_lsb is `lsb`; undefined if the constraint rules that out. */
 function tagOf({ hyp, differ }: Constraint, lsb: number): bigint | undefined {
   return (differ & lowMask(lsb)) === 0n ? hyp & ~lowMask(lsb) : undefined
 }
 
-/** Whether two constraints are of one tag that begins at `lsb`. */
+/** Whether two constraints allow the same tag with tag_lsb = `lsb`. */
 function agree(one: Constraint, other: Constraint, lsb: number): boolean {
   return ((one.differ | other.differ) & lowMask(lsb)) === 0n && (one.hyp ^ other.hyp) >> BigInt(lsb) === 0n
 }
 
-/** What a report shows of a list that may have any length. */
+/** Most entries of a list that a report shows. */
 const MOST_SHOWN = 64
 
-/** The first of a list, the last of them with how many more there are. */
+/** The first entries of a list; the last one says how many more there are. */
 function shown(list: readonly Provenance[]): Provenance[] {
   const kept = list.slice(0, MOST_SHOWN).map(provenanceOf)
   const more = list.length - kept.length
@@ -52,20 +50,20 @@ function shown(list: readonly Provenance[]): Provenance[] {
   return kept
 }
 
-/** What evidence other than the patched code shows about the tag. */
+/** The tag by other evidence than patched code. */
 export interface TagSolution {
-  /** Tags that fit all of it, by ascending tag_lsb; empty when it says nothing. */
+  /** Tags that fit all of it, by ascending tag_lsb; empty if there is no such evidence. */
   readonly fits: readonly Tag[]
   /** The facts that follow when exactly one tag fits. */
   readonly facts: readonly Fact[]
   readonly conflicts: readonly Conflict[]
-  /** What would decide between several. */
+  /** Evidence that would decide between several tags. */
   readonly hint: string | undefined
 }
 
 export const NO_TAG: TagSolution = { fits: [], facts: [], conflicts: [], hint: undefined }
 
-/** Adds the tag in place, a quantity of its own that widths depend on, for each tag_val whose tag_lsb is known. */
+/** Adds the tag, tag_val << tag_lsb, for each tag_val whose tag_lsb is known: widths depend on it. */
 export function withTag(facts: readonly Fact[]): Fact[] {
   const tags: Fact[] = []
   const lsbs = facts.filter((fact): fact is Fact<'tagLsb'> => fact.field === 'tagLsb')
@@ -94,23 +92,21 @@ export function factsOfPairs(pairs: readonly Pair[], { values }: Conclusions): F
     const { kernel, hyp, file, where, priority } = pair
     if (kernel === undefined) continue
     const kind = kindOf(kernel, values)
-    const say = (
-      field: 'hypPhysvirtOffset' | 'vaBitsActual',
-      value: bigint | number,
-      rule: string,
-      ancestors: ReadonlySet<Quantity>,
-    ) => facts.add({ field, value, file, where, rule, priority, ancestors } as Fact)
+    const add = (fact: Pick<Fact, 'field' | 'value' | 'rule' | 'ancestors'>) =>
+      facts.add({ ...fact, file, where, priority })
+    const field = 'hypPhysvirtOffset'
     if (kind === 'image' && values.kimageVoffset !== undefined) {
-      const physical = wrap64(kernel - values.kimageVoffset)
-      say('hypPhysvirtOffset', wrap64(physical - hyp), 'image address - kimage_voffset - hyp address', byImage)
+      const value = wrap64(kernel - values.kimageVoffset - hyp)
+      add({ field, value, rule: 'image address - kimage_voffset - hyp address', ancestors: byImage })
     }
     if (kind === 'linear' && values.linearShift !== undefined) {
-      const physical = wrap64(kernel - values.linearShift)
-      say('hypPhysvirtOffset', wrap64(physical - hyp), 'physical address by the linear map - hyp address', byLinearMap)
+      const value = wrap64(kernel - values.linearShift - hyp)
+      add({ field, value, rule: 'physical address by the linear map - hyp address', ancestors: byLinearMap })
     }
     if (kind === 'linear' && (values.generation === undefined || isSince(values.generation, '5.4'))) {
-      const bits = vaBitsOfLinear(kernel)
-      if (bits !== undefined) say('vaBitsActual', bits, 'a linear address with this many significant bits', NOTHING)
+      const value = vaBitsOfLinear(kernel)
+      const rule = 'a linear address with this many significant bits'
+      if (value !== undefined) add({ field: 'vaBitsActual', value, rule, ancestors: NOTHING })
     }
   }
   return facts.kept
@@ -122,9 +118,9 @@ function kindOf(kernel: bigint, { image, vaBitsMin }: Values): 'linear' | 'image
 }
 
 /**
- * Solves for the tag. T is known for each possible L from hyp addresses (their high part), from hyp_physvirt_offset (a physical
- * address less it is a hyp address); L from the ends of DRAM by the kernel's own rule, or else bounded by how much hyp and linear
- * addresses agree.
+ * Solves for tag_lsb and the tag. For each possible tag_lsb, the high bits of a hyp address are the tag; a physical address minus
+ * hyp_physvirt_offset is such an address. tag_lsb follows from the ends of DRAM by the kernel's own rule. Without DRAM, it can be no
+ * higher than the lowest bit in which a hyp address and its linear address differ.
  */
 export function solveTag(
   conclusions: Conclusions,
@@ -134,7 +130,7 @@ export function solveTag(
   const { values } = conclusions
   const constraints = [
     ...pairs.map((pair) => ofPair(pair, values)),
-    ...addresses.map(ofHypAddress),
+    ...addresses.map((address): Constraint => ({ ...address, ancestors: NOTHING, differ: 0n })),
     ...ofPhysvirtOffset(conclusions),
     ...ofTag(conclusions),
   ]
@@ -143,16 +139,12 @@ export function solveTag(
   const settledLsb = conclusions.settled.get('tagLsb')?.fact.value as number | undefined
   const settledTag = conclusions.settled.get('tagVal')?.fact.value as bigint | undefined
   if (settledLsb !== undefined && settledTag !== undefined) {
-    return {
-      ...NO_TAG,
-      conflicts: crossCheck(conclusions, { tagLsb: settledLsb, tagVal: settledTag }, constraints, byMemory),
-    }
+    const known = { tagLsb: settledLsb, tagVal: settledTag }
+    return { ...NO_TAG, conflicts: crossCheck(conclusions, known, constraints, byMemory) }
   }
-  // Where the evidence disagrees about the tag, more evidence settles nothing.
+  // If the evidence disagrees about the tag, more evidence cannot settle it.
   if (conclusions.conflicts.some(({ field }) => field === 'tagLsb' || field === 'tagVal')) return NO_TAG
-  if (first === undefined) {
-    return byMemory === undefined ? NO_TAG : { ...NO_TAG, facts: [byMemory] }
-  }
+  if (first === undefined) return byMemory === undefined ? NO_TAG : { ...NO_TAG, facts: [byMemory] }
   const lsbs =
     settledLsb !== undefined ? [settledLsb] : byMemory !== undefined ? [byMemory.value] : range(LEAST_LSB, 63)
   const fits: Tag[] = []
@@ -188,13 +180,13 @@ export function solveTag(
   return { ...NO_TAG, fits, facts }
 }
 
-/** tag_lsb by the kernel's rule, from the ends of DRAM. Only differences count: -PHYS_OFFSET does where PAGE_OFFSET is not known. */
+/** tag_lsb by the kernel's rule, from the ends of DRAM. Only their difference counts, so -PHYS_OFFSET is enough if PAGE_OFFSET is unknown. */
 function lsbRule({ settled, values }: Conclusions): Fact<'tagLsb'> | undefined {
   const dram = settled.get('dram')
   const shift = settled.get('linearShift') ?? settled.get('physOffset')
   if (dram === undefined || shift === undefined || values.dram?.length === 0) return undefined
-  // DRAM that was inferred from the tag cannot confirm it.
-  const ancestors = ancestorsOf(dram.fact, shift.fact)
+  // DRAM that follows from the tag cannot confirm the tag.
+  const ancestors = ancestorsOf([dram.fact, shift.fact])
   if (ancestors.has('tagLsb')) return undefined
   return {
     field: 'tagLsb',
@@ -214,14 +206,7 @@ function ofPair(pair: Pair, values: Values): Constraint {
   return { file, where, rule, priority, ancestors: NOTHING, hyp, differ: linear ? kernel ^ hyp : 0n }
 }
 
-function ofHypAddress(address: HypAddress): Constraint {
-  return { ...address, ancestors: NOTHING, differ: 0n }
-}
-
-/**
- * All constraints as one, which agrees with the first where all do: bits of the tag in which any differs from the first are those
- * in which this one does.
- */
+/** Combines all constraints into one that agrees with the first exactly if all of them do: it collects every bit in which one differs. */
 function allOf(constraints: readonly Constraint[]): Constraint {
   const first = constraints[0]!
   let above = 0n
@@ -233,7 +218,7 @@ function allOf(constraints: readonly Constraint[]): Constraint {
   return { ...first, hyp: first.hyp ^ above, differ: below }
 }
 
-/** hyp(pa) = pa - hyp_physvirt_offset for some address in DRAM; its low bits are those of linear(pa). */
+/** hyp(pa) = pa - hyp_physvirt_offset for an address in DRAM; below tag_lsb it equals linear(pa). */
 function ofPhysvirtOffset({ settled, values }: Conclusions): Constraint[] {
   const offset = settled.get('hypPhysvirtOffset')
   const shift = settled.get('linearShift') ?? settled.get('physOffset')
@@ -245,14 +230,15 @@ function ofPhysvirtOffset({ settled, values }: Conclusions): Constraint[] {
       ? wrap64(values.stext - values.kimageVoffset)
       : undefined)
   if (offset === undefined || shift === undefined || place === undefined || physical === undefined) return []
-  const ancestors = ancestorsOf(offset.fact, shift.fact, place.fact)
+  const facts = [offset.fact, shift.fact, place.fact]
+  const ancestors = ancestorsOf(facts)
   if (ancestors.has('tagVal')) return []
   const linear = wrap64(physical + (values.linearShift ?? wrap64(-values.physOffset!)))
   const hyp = wrap64(physical - values.hypPhysvirtOffset!)
   return [
     {
-      ...joined([offset.fact, shift.fact, place.fact], 'hyp_physvirt_offset and the linear map'),
-      priority: Math.min(offset.fact.priority, shift.fact.priority, place.fact.priority),
+      ...joined(facts, 'hyp_physvirt_offset and the linear map'),
+      priority: Math.min(...facts.map(({ priority }) => priority)),
       ancestors,
       hyp,
       differ: hyp ^ linear,
@@ -263,30 +249,19 @@ function ofPhysvirtOffset({ settled, values }: Conclusions): Constraint[] {
 function ofTag({ settled, values }: Conclusions): Constraint[] {
   const known = settled.get('tag')
   if (known === undefined) return []
-  return [
-    {
-      ...known.fact,
-      ancestors: ancestorsOf(known.fact),
-      hyp: values.tag!,
-      differ: values.tag!,
-    },
-  ]
+  return [{ ...known.fact, ancestors: ancestorsOf([known.fact]), hyp: values.tag!, differ: values.tag! }]
 }
 
-function ancestorsOf(...facts: Fact[]): Set<Quantity> {
-  return new Set(facts.flatMap(({ field, ancestors }) => [field, ...(ancestors ?? [])]))
-}
-
-/** Whether a kernel could have chosen this. */
+/** Whether a kernel could have chosen this tag. `told`: the evidence itself gives tag_lsb. */
 function allowed(lsb: number, tag: bigint, values: Values, told: boolean): boolean {
   const { generation, vaBitsActual, idmap } = values
-  // 52 hyp VA bits put the region bit at 51, where no idmap is: without it at most 48 are in use.
+  // With 52 hyp VA bits, bit 51 of the tag is set, because no idmap reaches it. If it is clear, at most 48 bits are in use.
   const bits = values.hypVaBits ?? (fls64(tag) > 48 ? 52 : 48)
   if (fls64(tag) > bits) return false
-  // Patched code carries 24 bits of tag: no address that it made has more.
+  // Patched code has room for 24 bits of tag_val.
   if (tag >> BigInt(lsb) >= 1n << 24n) return false
   if (told) return true
-  // Linear addresses differ in the lower half of the kernel's only, and the region bit lies above the mask.
+  // Linear addresses differ only in the lower half of the kernel's address space, and the region bit lies above the mask.
   if (lsb > bits - 1 || (vaBitsActual !== undefined && lsb > vaBitsActual - 1)) return false
   const tagged = generation === undefined || isSince(generation, '5.6')
   if (tagged && idmap !== undefined && values.hypVaBits !== undefined) {
@@ -296,7 +271,7 @@ function allowed(lsb: number, tag: bigint, values: Values, told: boolean): boole
   return true
 }
 
-/** Checks a tag that is known against everything else. */
+/** Checks a known tag against all other evidence. */
 function crossCheck(
   conclusions: Conclusions,
   known: Tag,
@@ -336,7 +311,7 @@ function crossCheck(
   return conflicts
 }
 
-/** No tag fits: shows two pieces of evidence that no tag fits together, or else all. */
+/** The conflict if no tag fits: two pieces of evidence that exclude each other, or else all of it. */
 function contradiction(
   constraints: readonly Constraint[],
   byMemory: Fact<'tagLsb'> | undefined,
@@ -362,7 +337,7 @@ function contradiction(
   return { field: 'tagVal', sides }
 }
 
-/** All constraints, or of very many those that together leave none of the possible: each rules out what those before it did not. */
+/** All constraints; of very many, only those that exclude a tag_lsb that the ones before them allow. */
 function narrowing(constraints: readonly Constraint[], possible: readonly number[]): readonly Constraint[] {
   if (constraints.length <= MOST_SHOWN) return constraints
   const first = constraints[0]!
@@ -374,7 +349,7 @@ function narrowing(constraints: readonly Constraint[], possible: readonly number
   })
 }
 
-/** Which evidence would tell the tags that fit apart. */
+/** Names evidence that would decide between the tags that fit. */
 function decide(fits: readonly Tag[], pairs: readonly Pair[]): string {
   const low = fits[0]!.tagLsb
   const high = fits.at(-1)!.tagLsb

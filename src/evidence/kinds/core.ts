@@ -130,9 +130,7 @@ function readLive(
 ): void {
   const kallsyms = symbols.find(({ live, addresses }) => live && addresses.has('_stext'))
   const stext = fact(findings, 'stext') ?? kallsyms?.addresses.get('_stext')
-  const image = segments.find(
-    ({ virtual, memorySize }) => stext !== undefined && virtual <= stext && stext - virtual < memorySize,
-  )
+  const image = segments.find((segment) => stext !== undefined && holds(segment, stext))
   if (stext === undefined || image === undefined) {
     findings.note(
       'hypva read no memory, because it does not know where the kernel image is: add /proc/kallsyms, read as root',
@@ -167,27 +165,22 @@ function withoutNuls(text: string): string {
   return text.slice(0, end)
 }
 
-interface FileRange {
-  readonly start: number
-  readonly end: number
-}
-
 /** The parts of a file that were read before: any number of program headers can list the same bytes. */
 class Seen {
   /** Ascending, with gaps between them. */
-  private readonly ranges: FileRange[] = []
+  private readonly ranges: { readonly start: number; readonly end: number }[] = []
 
   /** Adds a range and returns the parts of it that are new. */
-  add(start: number, end: number): FileRange[] {
-    if (start >= end) return []
+  add(start: number, end: number) {
     const { ranges } = this
+    const fresh: typeof ranges = []
+    if (start >= end) return fresh
     let first = 0
     for (let last = ranges.length; first < last; ) {
       const middle = (first + last) >> 1
       if (ranges[middle]!.end < start) first = middle + 1
       else last = middle
     }
-    const fresh: FileRange[] = []
     let at = start
     let low = start
     let high = end
@@ -203,6 +196,11 @@ class Seen {
     ranges.splice(first, next - first, { start: low, end: high })
     return fresh
   }
+}
+
+/** Whether a segment maps a virtual address. */
+function holds({ virtual, memorySize }: CoreSegment, address: bigint): boolean {
+  return virtual <= address && address - virtual < memorySize
 }
 
 function fact<Q extends Quantity>(findings: FileFindings, field: Q): Fact<Q>['value'] | undefined {
@@ -224,11 +222,9 @@ function classify(core: ElfCore, symbols: readonly SymbolAddresses[], findings: 
     else if (virtual >> 52n !== 0xfffn) return []
     else if (voffset !== undefined && shift === voffset) kind = 'image'
     else {
-      const holdsText = texts.some((text) => virtual <= text && text - virtual < segment.memorySize)
-      const told = holdsText ? 'image' : kernelKind(virtual, vaBitsMin)
+      kind = texts.some((text) => holds(segment, text)) ? 'image' : kernelKind(virtual, vaBitsMin)
       // /proc/kcore of old kernels gave vmalloc and modules a physical address of 0.
-      if (physical === 0n && told !== 'linear') return []
-      kind = told
+      if (physical === 0n && kind !== 'linear') return []
     }
     return [{ ...segment, physical, kind, index }]
   })
@@ -288,12 +284,8 @@ function sayHeaders(segments: readonly KnownSegment[], findings: FileFindings): 
     const offset = fact(findings, 'kaslrOffset')
     const whole = base !== undefined && offset !== undefined && image.virtual === wrap64(base + offset)
     if (whole && image.memorySize >= 1n << 22n) {
-      findings.say(
-        'end',
-        image.virtual + image.memorySize,
-        `segment ${image.index}`,
-        'end of the segment of the kernel image',
-      )
+      const end = image.virtual + image.memorySize
+      findings.say('end', end, `segment ${image.index}`, 'end of the segment of the kernel image')
     }
   }
   const linear = segments.find(({ kind }) => kind === 'linear')
@@ -317,10 +309,7 @@ interface ScanRange {
 }
 
 /** Splits the memory into kernel text, to be scanned first, and the rest, without what the image's segments already show. */
-function scanOrder(
-  segments: readonly KnownSegment[],
-  findings: FileFindings,
-): { readonly text: ScanRange[]; readonly rest: ScanRange[] } {
+function scanOrder(segments: readonly KnownSegment[], findings: FileFindings) {
   const whole = (segment: KnownSegment): ScanRange => ({ segment, from: 0, length: segment.fileSize })
   const image = segments.filter(({ kind }) => kind === 'image')
   const inFile = ({ physical, fileSize }: KnownSegment) => ({ start: physical, end: physical + BigInt(fileSize) })
@@ -370,10 +359,18 @@ function readVariables(
   const shift = table.linkTime ? fact(findings, 'kaslrOffset') : 0n
   if (shift === undefined) return
   let told = false
-  const failed = (at: number, error: unknown): void => {
-    if (!told)
-      findings.note(`variables at offset ${formatU64(BigInt(at))} could not be read (${reason(source, error)})`)
-    told = true
+  const readNumber = (at: number, size: number): bigint | undefined => {
+    const bytes = new Uint8Array(size)
+    try {
+      if (readFully(source, at, bytes) < size) return undefined
+    } catch (error) {
+      if (!told)
+        findings.note(`variables at offset ${formatU64(BigInt(at))} could not be read (${reason(source, error)})`)
+      told = true
+      return undefined
+    }
+    if (!core.littleEndian) bytes.reverse()
+    return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n)
   }
   const read = (name: string): { value: bigint; image: boolean; at: number } | undefined => {
     const linked = table.addresses.get(name)
@@ -388,7 +385,7 @@ function readVariables(
         const into = kind === 'image' ? address - segment.virtual : wrap64(address - voffset!) - segment.physical
         if (into < 0n || into + BigInt(size) > BigInt(segment.fileSize)) continue
         const at = segment.offset + Number(into)
-        const value = readNumber(source, at, size, core.littleEndian, failed)
+        const value = readNumber(at, size)
         if (value !== undefined) return { value, image: kind === 'image' || kind === 'physical', at }
       }
     }
@@ -406,23 +403,4 @@ function readVariables(
     const where = `offset ${formatU64(BigInt(at))} (${name})`
     sayVariable(findings, name, value, where, `the kernel's ${name}, by the symbols of ${table.file}`)
   }
-}
-
-/** @param failed called for bytes that cannot be read */
-function readNumber(
-  source: ByteSource,
-  at: number,
-  size: number,
-  littleEndian: boolean,
-  failed: (at: number, error: unknown) => void,
-): bigint | undefined {
-  const bytes = new Uint8Array(size)
-  try {
-    if (readFully(source, at, bytes) < size) return undefined
-  } catch (error) {
-    failed(at, error)
-    return undefined
-  }
-  if (!littleEndian) bytes.reverse()
-  return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n)
 }

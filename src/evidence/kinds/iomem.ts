@@ -1,11 +1,12 @@
-import { joinTouching } from '../../layout/ranges.js'
+import { groupBy } from '../../group-by.js'
+import { inOrder, joinTouching } from '../../layout/ranges.js'
 import { ownText } from '../../source.js'
 import type { Range } from '../../u64.js'
 import { LineReader } from '../line-reader.js'
 
 const LINE = /^( *)([0-9a-f]{8,16})-([0-9a-f]{8,16}) : (.+)$/
 
-/** Of the lines that list memory, as many are named. */
+/** How many of the lines that list memory the provenance names. */
 const MOST_LINES = 64
 
 interface Entry extends Range {
@@ -67,12 +68,8 @@ export class IomemReader extends LineReader {
       findings.say('dram', banks, where, rule)
     }
     if (this.bounds !== 0n && this.bounds % 8192n === 4096n) {
-      findings.say(
-        'pageSize',
-        4096,
-        'reserved ranges in System RAM',
-        'they are rounded to pages, and some to no more than 4096',
-      )
+      const rule = 'they are rounded to pages, and some to no more than 4096'
+      findings.say('pageSize', 4096, 'reserved ranges in System RAM', rule)
     }
     if (this.top.some(({ name }) => name.startsWith('System RAM ('))) {
       findings.note('memory added after boot ("System RAM (…)") is left out of dram: the layout was fixed before')
@@ -84,18 +81,14 @@ export class IomemReader extends LineReader {
   }
 
   /**
-   * arm64 lists all of memblock's memory at the top level, what must not be mapped (firmware's) as "reserved". The kernel
-   * takes tag_lsb from the ends of all of it, so such ranges count as DRAM where they continue System RAM.
+   * arm64 lists all of memblock's memory at the top level, and calls memory that it must not map (the firmware's) "reserved". The kernel
+   * computes tag_lsb from the ends of all of it, so such ranges count as DRAM if they touch System RAM.
    */
   private banks(ram: readonly Entry[]): { banks: Range[]; extended: boolean } {
-    const byStart = new Map<bigint, Entry[]>()
-    const byEnd = new Map<bigint, Entry[]>()
-    for (const entry of this.top) {
-      if (entry.name !== 'reserved') continue
-      append(byStart, entry.start, entry)
-      append(byEnd, entry.end, entry)
-    }
-    // Each place is looked up once: what begins or ends there is taken out.
+    const reserved = this.top.filter(({ name }) => name === 'reserved')
+    const byStart = groupBy(reserved, ({ start }) => start)
+    const byEnd = groupBy(reserved, ({ end }) => end)
+    // Deletes each group once it is used, so that every address is looked up once. The loop also visits the entries that it adds.
     const chosen = new Set(ram)
     for (const { start, end } of chosen) {
       for (const [index, place] of [[byStart, end] as const, [byEnd, start] as const]) {
@@ -103,13 +96,6 @@ export class IomemReader extends LineReader {
         index.delete(place)
       }
     }
-    const sorted = Array.from(chosen, ({ start, end }) => ({ start, end })).sort((a, b) => (a.start < b.start ? -1 : 1))
-    return { banks: joinTouching(sorted), extended: chosen.size > ram.length }
+    return { banks: joinTouching(inOrder([...chosen])), extended: chosen.size > ram.length }
   }
-}
-
-function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
-  const list = lists.get(key)
-  if (list === undefined) lists.set(key, [value])
-  else list.push(value)
 }

@@ -1,4 +1,4 @@
-import { joinTouching } from '../../layout/ranges.js'
+import { inOrder, joinTouching } from '../../layout/ranges.js'
 import type { Mode, PageSize } from '../../layout/types.js'
 import type { Range } from '../../u64.js'
 import { type Fact, FileFindings } from '../facts.js'
@@ -250,9 +250,8 @@ export class LogReader extends LineReader {
       this.findings.note(`lists ${bankLines} ranges of memory in one boot: no machine has as many, and none is used`)
       return
     }
-    const sorted = banks.map(({ start, end }) => ({ start, end })).sort((a, b) => (a.start < b.start ? -1 : 1))
     const where = banks.length === 1 ? `line ${first.line}` : `lines ${first.line}–${banks.at(-1)!.line}`
-    this.findings.say('dram', joinTouching(sorted), where, "early memory node ranges: memblock's memory")
+    this.findings.say('dram', joinTouching(inOrder(banks)), where, "early memory node ranges: memblock's memory")
   }
 
   /**

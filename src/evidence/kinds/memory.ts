@@ -63,7 +63,7 @@ export function reportScan(scanner: PatchScanner, findings: FileFindings, unit: 
     const what = `${count} kern_hyp_va sequence${count === 1 ? '' : 's'} before patching, first at ${unit} ${formatU64(first)}`
     findings.note(
       best === undefined && rivals.length === 0
-        ? `${what}: a kernel image as built, or memory from before KVM patched it; the tag is chosen at boot and not in it`
+        ? `${what}: a kernel image as built, or memory from before KVM patched it; the kernel chooses the tag at boot, so it is not here`
         : what,
     )
   }

@@ -241,7 +241,7 @@ describe('what is wrong is said in one line', () => {
     expectFailure(
       ['translate', '-l', file('no.json', '{"format":\n oops}')],
       2,
-      /no\.json: layout: not JSON: Unexpected token 'o'/,
+      /no\.json: layout: not JSON: line 2, column 2: Unexpected token 'o'/,
     )
     expectFailure(['translate', '-l', join(dir, 'none.json')], 2, /cannot read .*none\.json: no such file/)
   })

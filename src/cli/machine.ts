@@ -1,10 +1,12 @@
 import { Option } from 'commander'
+import { HypvaError } from '../errors.js'
 import { FIELDS, type Field, type FieldKind, type FieldName, LAYOUT_FIELDS, MACHINE_FIELDS } from '../layout/fields.js'
 import { generationOf } from '../layout/generations.js'
 import { parseMachine } from '../layout/json.js'
 import { MACHINE_FORMAT } from '../layout/schema.js'
 import type { HypLayout, Machine } from '../layout/types.js'
 import type { Range } from '../u64.js'
+import { Failure } from './failure.js'
 import { inFile, readText } from './io/text.js'
 import { toJson } from './printable.js'
 import { PAGE_SIZES, parseBits, parseRange, parseWord } from './values.js'
@@ -39,8 +41,18 @@ export function readMachine(options: Record<string, unknown> & { machine?: strin
   // One of the two says which algorithm: the flag, when there is one.
   const replaces = 'kernel' in flags ? ['generation'] : 'generation' in flags ? ['kernel'] : []
   const { machine: file } = options
-  if (file === undefined) return parseMachine(JSON.stringify({ format: MACHINE_FORMAT }), flags)
+  if (file === undefined) return withFlag(() => parseMachine(JSON.stringify({ format: MACHINE_FORMAT }), flags))
   return inFile(file, () => parseMachine(readText(file), flags, replaces))
+}
+
+/** Whoever describes a machine by flags is told which of them an error is about. */
+function withFlag<T>(parse: () => T): T {
+  try {
+    return parse()
+  } catch (error) {
+    if (!(error instanceof HypvaError) || error.field === undefined) throw error
+    throw new Failure(`${error.message} (${flagOf(error.field)})`)
+  }
 }
 
 /** A flag for each field of a layout, and --kernel for its generation. */

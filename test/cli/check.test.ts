@@ -85,7 +85,7 @@ describe('check', () => {
     expect(JSON.parse(run(...small, '--json').out)[0]).toMatchObject({ randomBitsAssumed: true })
     expect(run(...small, '--random', '0x0', '--dram', '0x90000000-0x98000200')).toMatchObject({
       code: 2,
-      err: 'hypva: machine.dram[1]: 0x90000000 to 0x98000200 is not whole pages of 4096 bytes: a kernel keeps 0x90000000 to 0x98000000 of it\n',
+      err: 'hypva: machine.dram[1]: 0x90000000 to 0x98000200 is not whole pages of 4096 bytes: a kernel keeps 0x90000000 to 0x98000000 of it (--dram)\n',
     })
   })
 

@@ -66,7 +66,7 @@ describe('layout compute', () => {
       [['-m', file('x.json', JSON.stringify(untagged))], /random|tagVal/],
       [['-m', file('x2.json', JSON.stringify({ ...machine, idmap: 5 }))], /x2\.json: machine\.idmap: .*hex string/],
       [['-m', join(dir, 'nope.json')], /cannot read .*nope\.json: no such file/],
-      [[], /machine\.\w+: missing/],
+      [[], /machine\.pageSize: missing \(--page-size\)/],
       [['--kernel', 'six', '-m', file('x3.json', JSON.stringify(machine))], /six/],
       [['--kernel', '6.1', '--page-size', '8k'], /8k.*Allowed choices are 4k, 16k, 64k/],
       [['--dram', '0x40000000'], /START-END/],

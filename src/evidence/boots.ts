@@ -1,9 +1,10 @@
 import { type ByteSource, forEachLine } from '../source.js'
 import { FileFindings } from './facts.js'
+import type { SymbolReader } from './kinds/kallsyms.js'
 import { BootStarts } from './kinds/log.js'
-import { resolveNames } from './kinds/pairs.js'
+import { namesOfPairs, resolveNames } from './kinds/pairs.js'
 import { PanicReader, type PrintedPanic, panicLine } from './kinds/panic.js'
-import { EVIDENCE_FILTER, TextReaders } from './text-readers.js'
+import { EVIDENCE_FILTER, readSymbols, TextReaders } from './text-readers.js'
 
 /** A boot of which a log prints hyp panics. */
 export interface Boot {
@@ -33,12 +34,15 @@ function isText(text: string): boolean {
 /** Reads a log once, whatever else is in it: each boot that prints a hyp panic, and nothing of any other. */
 export function readBoots(source: ByteSource): Boot[] {
   const boots: Boot[] = []
+  /** The symbols among the lines of each of them. */
+  const symbols: (SymbolReader | undefined)[] = []
   const starts = new BootStarts()
   let left = MOST_PANICS
   let boot = new BootReader(left)
   const end = () => {
     const { count } = boot.panics
     if (count > 0) boots.push(boot.report())
+    if (count > 0) symbols.push(boot.readers.symbols)
     left -= count
   }
   const read = (text: string, line: number) => {
@@ -63,6 +67,13 @@ export function readBoots(source: ByteSource): Boot[] {
   // Where the log is cut inside a line, its last number may be as well.
   if (last !== undefined) read(complete ? last : last.replace(CUT_NUMBER, ''), lastLine)
   end()
+  const names = namesOfPairs(boots.map(({ findings }) => findings))
+  const again = names.size > 0 && symbols.some((table) => table !== undefined) && source.sequential !== 'once'
+  const named = again ? readSymbols(source, new FileFindings('log', 0), names) : undefined
+  boots.forEach(({ findings }, i) => {
+    const table = symbols[i] && (named ?? symbols[i])
+    resolveNames(findings, table === undefined ? [] : [table.addresses(false)])
+  })
   const final = boots.at(-1)
   if (boot.panics.full && final !== undefined) {
     const { findings, panics } = final
@@ -95,7 +106,6 @@ class BootReader {
   report(): Boot {
     const { findings, readers, panics } = this
     readers.report()
-    resolveNames(findings, readers.symbols === undefined ? [] : [readers.symbols.addresses(false)])
     return { findings, panics: panics.panics() }
   }
 }

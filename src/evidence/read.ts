@@ -2,12 +2,12 @@ import { type Content, HEAD, recognise } from '../content.js'
 import { type ByteSource, forEachLine, readFully } from '../source.js'
 import { FileFindings } from './facts.js'
 import type { SymbolAddresses } from './host-memory.js'
-import { SymbolReader } from './kinds/kallsyms.js'
+import type { SymbolReader } from './kinds/kallsyms.js'
 import { readLayout } from './kinds/layout.js'
 import { isMostlyText, scanMemory } from './kinds/memory.js'
-import { resolveNames } from './kinds/pairs.js'
+import { namesOfPairs, resolveNames } from './kinds/pairs.js'
 import { type EvidenceKind, FORMAT_KINDS } from './kinds.js'
-import { EVIDENCE_FILTER, TextReaders } from './text-readers.js'
+import { EVIDENCE_FILTER, readSymbols, TextReaders } from './text-readers.js'
 
 /** A file that hypva has read, and the symbols of a text. */
 interface ReadFile {
@@ -45,11 +45,10 @@ export function readEvidence(
 
 /** The symbols of all texts, those that pairs name among them. */
 function readTables(texts: readonly ReadFile[]): SymbolAddresses[] {
-  const names = new Set(texts.flatMap(({ findings }) => findings.pairs.flatMap(({ symbol }) => symbol ?? [])))
+  const names = namesOfPairs(texts.map(({ findings }) => findings))
   return texts.flatMap(({ source, findings, symbols }) => {
     if (symbols === undefined) return []
-    const table = names.size === 0 ? symbols : new SymbolReader(findings, names)
-    if (table !== symbols) forEachLine(source, (line, number) => table.line(line, number), EVIDENCE_FILTER)
+    const table = names.size === 0 ? symbols : readSymbols(source, findings, names)
     return [table.addresses(source.live === true)]
   })
 }

@@ -1,4 +1,5 @@
 import type { LineFilter } from '../source.js'
+import { type ByteSource, forEachLine } from '../source.js'
 import type { FileFindings } from './facts.js'
 import { SymbolReader } from './kinds/kallsyms.js'
 import type { PanicReader } from './kinds/panic.js'
@@ -40,4 +41,11 @@ export class TextReaders {
   get symbols(): SymbolReader | undefined {
     return this.readers.flatMap(({ reader }) => (reader instanceof SymbolReader && reader.found ? [reader] : []))[0]
   }
+}
+
+/** Reads the symbols of a text once more, to keep those that pairs name. */
+export function readSymbols(source: ByteSource, findings: FileFindings, names: ReadonlySet<string>): SymbolReader {
+  const symbols = new SymbolReader(findings, names)
+  forEachLine(source, (line, number) => symbols.line(line, number), EVIDENCE_FILTER)
+  return symbols
 }

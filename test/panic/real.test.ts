@@ -264,3 +264,21 @@ PHYS_OFFSET: 0x40000000
     expect(unknown[0]).toContain('FAR, HPFAR, PAR, VCPU: not in this part of the log')
   })
 })
+
+test('a pair that names a symbol of the same log', () => {
+  const { log, expected } = hyp.find(({ name }) => name === 'evidence/d61-kaslr')!
+  const { names, starts } = parseSymbols(fixture('evidence/d61-kaslr/kallsyms.txt.gz'), 'kallsyms')
+  const kernel = starts[names.indexOf('vfs_read')]!
+  const hypVa = BigInt.asUintN(64, kernel - BigInt(expected.kimage_voffset) - BigInt(expected.hyp_physvirt_offset))
+  const lines = [
+    ...log.split('\n').filter((line) => !/Hyp Offset|\bPC:/.test(line)),
+    `NUMBER(kimage_voffset)=${expected.kimage_voffset}`,
+    `0x${hypVa.toString(16)} vfs_read`,
+  ]
+  const decode = (text: string[]) => decodePanics(text.join('\n'))[0]!.layout.hypPhysvirtOffset
+  // Without the symbol the pair says nothing.
+  expect(decode(lines)).toBeUndefined()
+  const symbol = `${kernel.toString(16)} T vfs_read`
+  expect(decode([...lines, symbol])).toBe(BigInt(expected.hyp_physvirt_offset))
+  expect(decode([symbol, ...lines])).toBe(BigInt(expected.hyp_physvirt_offset))
+})

@@ -124,6 +124,11 @@ function isHyp(address: bigint): boolean {
   return address >> 52n === 0n && address >= LEAST
 }
 
+/** The symbols that pairs name. */
+export function namesOfPairs(files: readonly FileFindings[]): Set<string> {
+  return new Set(files.flatMap(({ pairs }) => pairs.flatMap(({ symbol }) => symbol ?? [])))
+}
+
 /** Gives pairs that name a symbol its address, and drops those whose symbol no table has. */
 export function resolveNames(findings: FileFindings, tables: readonly SymbolAddresses[]): void {
   const missing = new Set<string>()
